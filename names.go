@@ -40,6 +40,9 @@ const (
 	termNQN      = OwnNQNPrefix + "cntlr-" // and array and term
 )
 
+// ControllerModel is what hosts see as the model of every exporter.
+const ControllerModel = "VDA_CONTROLLER"
+
 // VdNQN is the subsystem through which a dn exports a vd.
 func VdNQN(vdID string) string { return VDNQNPrefix + vdID }
 

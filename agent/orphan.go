@@ -12,7 +12,6 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	"github.com/virtual-disk-array/vda"
-	apiv1 "github.com/virtual-disk-array/vda/api/v1"
 )
 
 // orphanPrefix starts the names of notes of orphans: objects that a full set
@@ -59,11 +58,14 @@ func (s *State) Orphans(kind string, held func(id string) bool, make func() prot
 }
 
 // OwnRequest refuses a request that is not for this node of its cluster.
-func (n *Node) OwnRequest(req *apiv1.OrphansRequest) error {
+func (n *Node) OwnRequest(req interface {
+	GetClusterId() string
+	GetNodeId() string
+}) error {
 	cluster, node, _ := n.State.Identity()
-	if cluster == "" || req.ClusterId != cluster || req.NodeId != node {
+	if cluster == "" || req.GetClusterId() != cluster || req.GetNodeId() != node {
 		return Status(vda.Errorf(vda.FailedPrecondition, "this agent is node %q of cluster %q; the request is for node %q of cluster %q",
-			node, cluster, req.NodeId, req.ClusterId))
+			node, cluster, req.GetNodeId(), req.GetClusterId()))
 	}
 	return nil
 }

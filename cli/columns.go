@@ -82,6 +82,17 @@ var columns = map[protoreflect.Name][]column{
 		wide(col("ORPHANED", func(m *apiv1.PdMsg) string { return short(m.OrphanSize) })),
 		wide(col("ID", (*apiv1.PdMsg).GetPdId)),
 	},
+	"DiskMsg": {
+		col("PATH", (*apiv1.DiskMsg).GetPath),
+		col("STATE", (*apiv1.DiskMsg).GetState),
+		col("SIZE", func(m *apiv1.DiskMsg) string { return short(m.Size) }),
+		col("KIND", (*apiv1.DiskMsg).GetKind),
+		col("MODEL", (*apiv1.DiskMsg).GetModel),
+		col("PD", (*apiv1.DiskMsg).GetPdName),
+		col("WHY", (*apiv1.DiskMsg).GetWhy),
+		wide(col("DEVICE", (*apiv1.DiskMsg).GetDevice)),
+		wide(col("SERIAL", (*apiv1.DiskMsg).GetSerial)),
+	},
 	"VdMsg": {
 		col("ID", (*apiv1.VdMsg).GetVdId),
 		col("DN", (*apiv1.VdMsg).GetDnName),
@@ -385,6 +396,8 @@ func nameOf(m protoreflect.Message) string {
 		return m.CnName
 	case *apiv1.PdMsg:
 		return m.DnName + "/" + m.PdName
+	case *apiv1.DiskMsg:
+		return either(m.State == "free", m.Path, "")
 	case *apiv1.VdMsg:
 		return m.VdId
 	case *apiv1.DaMsg:

@@ -119,6 +119,14 @@ var commands = []command{
 			onlineFilter, errorFilter, labelFilter}},
 	{noun: "pd", verb: "get", method: "GetPd", short: "Show a physical disk",
 		example: "  vda_cli pd get --dn-name 192.168.0.14:9720 --pd-name pd0", flags: []flag{dnName, pdName}},
+	{noun: "pd", verb: "discover", method: "DiscoverPd", short: "Show the disks of a disk node: which are free, and why others are not",
+		none: "No disk.",
+		long: "\nIt looks at the block devices of the machine, and at the files that lie in the folders\nin which its agent may use files. " +
+			"Nothing is written. What is free can be given to pd\ncreate by its PATH; pd create itself looks again. NVMe devices that a " +
+			"user-space driver\nhas are not shown.",
+		example: "  vda_cli pd discover 192.168.0.14:9720\n  vda_cli pd discover 192.168.0.14:9720 -o " +
+			"jsonpath='{.disk_msg_list[*].pd_conf}'",
+		flags: []flag{dnName}},
 	{noun: "pd", verb: "drain", method: "DrainPd", short: "Have all virtual disks leave a physical disk while their arrays serve",
 		wait:    &drainedPd,
 		long:    "\nThey move to other disk nodes, as with dn drain. pd get shows how far it is.",

@@ -28,6 +28,9 @@ func (c *command) named() []string {
 	if c.noun == "syncup" {
 		flags = own[c.verb]
 	}
+	if c.noun == "pd" && c.verb == "discover" {
+		flags = own["dn"]
+	}
 	for _, name := range flags {
 		if c.flag(name) == nil || !c.flag(name).required {
 			return nil

@@ -40,6 +40,13 @@ func (c *Client) GetPd(ctx context.Context, req *apiv1.GetPdRequest, opts ...grp
 	return c.stubs.GetPd(ctx, req, opts...)
 }
 
+// DiscoverPd looks at the disks of a disk node: which are free for CreatePd, and why the others
+// are not. It writes nothing, and may take some ten seconds. Errors: CodeNotFound, CodeUnavailable
+// (the node's agent).
+func (c *Client) DiscoverPd(ctx context.Context, req *apiv1.DiscoverPdRequest, opts ...grpc.CallOption) (*apiv1.DiscoverPdReply, error) {
+	return c.stubs.DiscoverPd(ctx, req, opts...)
+}
+
 // DrainPd is DrainDn for one physical disk. Errors: CodeNotFound.
 func (c *Client) DrainPd(ctx context.Context, req *apiv1.DrainPdRequest, opts ...grpc.CallOption) (*apiv1.DrainPdReply, error) {
 	return c.stubs.DrainPd(ctx, req, opts...)

@@ -94,9 +94,37 @@ type Machine interface {
 	// Make makes a file of zeros of that many bytes, which must fit into its
 	// file system.
 	Make(path string, size uint64) error
+	// List returns what may be disks: the block devices of the machine that have a size, and
+	// the files that lie in allowed folders themselves, by Path. It opens none of them.
+	List() ([]Candidate, error)
 	// Room says how much of a file has space already, and what there is for the rest.
 	Room(path string) (Room, error)
 }
+
+// Candidate is what may be a disk to use, by what is known without opening it.
+type Candidate struct {
+	// Path is the name to use it by: of a block device one that lasts over restarts, where udev
+	// has made one.
+	Path string
+	// Device is the kernel's name, such as /dev/sdb; a file's Path.
+	Device string
+	Kind   Kind
+	Size   uint64 // bytes
+	// Model and Serial are of the disk; "" when nothing is known.
+	Model, Serial string
+}
+
+// Kind says what a Candidate is.
+type Kind string
+
+// Kinds of candidates. A volume is one of device mapper or md.
+const (
+	KindDisk      Kind = "disk"
+	KindPartition Kind = "partition"
+	KindVolume    Kind = "volume"
+	KindLoop      Kind = "loop"
+	KindFile      Kind = "file"
+)
 
 // Room is the space of a regular file, in bytes. It is zero for what is none.
 type Room struct {

@@ -44,6 +44,7 @@ type Config struct {
 	Syncer   Syncer               // reaches the agents
 	Failover Failover             // planned switches; nil: FailoverDa answers UNIMPLEMENTED
 	Orphans  Orphans              // what nodes have and the database does not know; usually the Syncer
+	Disks    Disks                // what disk nodes have; usually the Syncer
 	Programs Programs             // monitors and agents, to be asked for their versions; nil: they are not asked
 	Identity *pki.Identity        // who the portal is; nil: it is plain
 	CA       *pki.CA              // issues certificates to members; nil: another portal does
@@ -82,6 +83,13 @@ func (c *Config) validate() error {
 			return errors.New("portal: Config needs Orphans")
 		}
 		c.Orphans = own
+	}
+	if c.Disks == nil {
+		own, ok := c.Syncer.(Disks)
+		if !ok {
+			return errors.New("portal: Config needs Disks")
+		}
+		c.Disks = own
 	}
 	if c.WebToken != "" && len(c.WebToken) < web.MinToken {
 		return fmt.Errorf("portal: WebToken has %d characters; it must have %d at least", len(c.WebToken), web.MinToken)

@@ -4,6 +4,8 @@ import (
 	"context"
 	"slices"
 
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/proto"
 
 	"github.com/virtual-disk-array/vda"
@@ -42,6 +44,36 @@ func (s *Syncer) Orphans(ctx context.Context, n array.Node) (*apiv1.OrphansReply
 		return nil, nodeError(n.Kind.Title(name), 0, err)
 	}
 	return r, nil
+}
+
+// ListDisks asks a disk node for the disks of its machine. Errors are like those of Orphans.
+func (s *Syncer) ListDisks(ctx context.Context, dnID string) ([]*apiv1.Disk, error) {
+	req := &apiv1.ListDisksRequest{NodeId: dnID}
+	name := ""
+	err := s.cfg.Store.View(ctx, func(tx store.Reader) error {
+		row, err := tx.Node(vda.DiskNode, dnID)
+		if err != nil {
+			return err
+		}
+		name = row.Name
+		req.ClusterId, err = tx.ClusterID()
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	agent, err := s.cfg.Dial.Dn(name)
+	if err != nil {
+		return nil, err
+	}
+	r, err := agent.ListDisks(ctx, req)
+	if status.Code(err) == codes.Unimplemented {
+		err = status.Error(codes.FailedPrecondition, "the agent is of a release that cannot look at disks; update it")
+	}
+	if err != nil {
+		return nil, nodeError(vda.DiskNode.Title(name), 0, err)
+	}
+	return r.Disks, nil
 }
 
 // OrphansOf are orphans of one node that are to be deleted.

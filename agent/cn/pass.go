@@ -27,7 +27,7 @@ const (
 )
 
 // Model is what hosts see as the model of every exporter.
-const Model = "VDA_CONTROLLER"
+const Model = vda.ControllerModel
 
 // pass is one pass over one controller.
 type pass struct {

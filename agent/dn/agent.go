@@ -61,6 +61,7 @@ type Agent struct {
 	refused   map[string]refusal
 	unstamped map[string]bool
 	held      map[string]io.Closer // see hold
+	glances   map[string]*glance   // looks at disks that are under way, by the ID's Now
 	epochs    map[string]uint64    // by vd: of the host that is let in alone, once it is
 }
 
@@ -78,7 +79,8 @@ func Start(ctx context.Context, n *agent.Node) (*Agent, error) {
 	a := &Agent{Node: n, zeroing: make(chan struct{}, maxZeroing), clearing: make(chan struct{}, maxClearing),
 		caps: map[string]*apiv1.PdCapacity{}, full: map[string]time.Time{}, ailing: map[string]*ailing{},
 		rewriting: map[string]int{},
-		refused:   map[string]refusal{}, unstamped: map[string]bool{}, held: map[string]io.Closer{}, epochs: map[string]uint64{}}
+		refused:   map[string]refusal{}, unstamped: map[string]bool{}, held: map[string]io.Closer{},
+		glances: map[string]*glance{}, epochs: map[string]uint64{}}
 	if n.Disks == nil {
 		n.Disks = local.Machine{Folders: n.Cfg.AioDirs}
 		if own, err := n.Cfg.DisksDir(); err != nil {

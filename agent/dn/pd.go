@@ -211,6 +211,7 @@ func (a *Agent) attachPath(ctx context.Context, spec *apiv1.PdSpec, c conf, name
 	if err != nil {
 		return false, err
 	}
+	a.settleGlances(ctx, id)
 	dev, err := a.Disks.Open(c.Filename)
 	if err != nil {
 		return false, err

@@ -5,6 +5,8 @@ import (
 	"encoding/binary"
 	"fmt"
 	"hash/crc32"
+	"maps"
+	"slices"
 	"strings"
 
 	"github.com/virtual-disk-array/vda/agent"
@@ -119,6 +121,16 @@ func (m machine) Make(path string, _ uint64) error {
 	defer m.c.mu.Unlock()
 	m.c.disks[path] = &Medium{Zero: true}
 	return nil
+}
+
+func (m machine) List() ([]disk.Candidate, error) {
+	m.c.mu.Lock()
+	defer m.c.mu.Unlock()
+	var all []disk.Candidate
+	for _, path := range slices.Sorted(maps.Keys(m.c.disks)) {
+		all = append(all, disk.Candidate{Path: path, Device: path, Kind: disk.KindDisk, Size: DiskBytes})
+	}
+	return all, nil
 }
 
 func (m machine) Room(path string) (disk.Room, error) {

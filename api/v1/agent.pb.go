@@ -3616,6 +3616,213 @@ func (x *AuthKeys) GetCtrlr() string {
 	return ""
 }
 
+type ListDisksRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	ClusterId     string                 `protobuf:"bytes,1,opt,name=cluster_id,json=clusterId,proto3" json:"cluster_id,omitempty"`
+	NodeId        string                 `protobuf:"bytes,2,opt,name=node_id,json=nodeId,proto3" json:"node_id,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListDisksRequest) Reset() {
+	*x = ListDisksRequest{}
+	mi := &file_v1_agent_proto_msgTypes[40]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListDisksRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListDisksRequest) ProtoMessage() {}
+
+func (x *ListDisksRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_v1_agent_proto_msgTypes[40]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListDisksRequest.ProtoReflect.Descriptor instead.
+func (*ListDisksRequest) Descriptor() ([]byte, []int) {
+	return file_v1_agent_proto_rawDescGZIP(), []int{40}
+}
+
+func (x *ListDisksRequest) GetClusterId() string {
+	if x != nil {
+		return x.ClusterId
+	}
+	return ""
+}
+
+func (x *ListDisksRequest) GetNodeId() string {
+	if x != nil {
+		return x.NodeId
+	}
+	return ""
+}
+
+type ListDisksReply struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Disks         []*Disk                `protobuf:"bytes,1,rep,name=disks,proto3" json:"disks,omitempty"` // by path
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListDisksReply) Reset() {
+	*x = ListDisksReply{}
+	mi := &file_v1_agent_proto_msgTypes[41]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListDisksReply) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListDisksReply) ProtoMessage() {}
+
+func (x *ListDisksReply) ProtoReflect() protoreflect.Message {
+	mi := &file_v1_agent_proto_msgTypes[41]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListDisksReply.ProtoReflect.Descriptor instead.
+func (*ListDisksReply) Descriptor() ([]byte, []int) {
+	return file_v1_agent_proto_rawDescGZIP(), []int{41}
+}
+
+func (x *ListDisksReply) GetDisks() []*Disk {
+	if x != nil {
+		return x.Disks
+	}
+	return nil
+}
+
+// Disk is a block device of a node, or a file in a folder in which it may use files.
+type Disk struct {
+	state  protoimpl.MessageState `protogen:"open.v1"`
+	Path   string                 `protobuf:"bytes,1,opt,name=path,proto3" json:"path,omitempty"`     // that a pd's conf would have: the name that lasts, if there is one
+	Device string                 `protobuf:"bytes,2,opt,name=device,proto3" json:"device,omitempty"` // the kernel's name of it; a file's path
+	Kind   string                 `protobuf:"bytes,3,opt,name=kind,proto3" json:"kind,omitempty"`     // disk, partition, volume, loop or file
+	Size   uint64                 `protobuf:"varint,4,opt,name=size,proto3" json:"size,omitempty"`    // bytes
+	Model  string                 `protobuf:"bytes,5,opt,name=model,proto3" json:"model,omitempty"`
+	Serial string                 `protobuf:"bytes,6,opt,name=serial,proto3" json:"serial,omitempty"`
+	// free, or why a pd made on it would be refused: pd, used, data, small, array, system, cache or
+	// unknown.
+	State         string `protobuf:"bytes,7,opt,name=state,proto3" json:"state,omitempty"`
+	Why           string `protobuf:"bytes,8,opt,name=why,proto3" json:"why,omitempty"`               // in a sentence, when it is not free
+	PdId          string `protobuf:"bytes,9,opt,name=pd_id,json=pdId,proto3" json:"pd_id,omitempty"` // of the pd that it is the disk of
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Disk) Reset() {
+	*x = Disk{}
+	mi := &file_v1_agent_proto_msgTypes[42]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Disk) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Disk) ProtoMessage() {}
+
+func (x *Disk) ProtoReflect() protoreflect.Message {
+	mi := &file_v1_agent_proto_msgTypes[42]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Disk.ProtoReflect.Descriptor instead.
+func (*Disk) Descriptor() ([]byte, []int) {
+	return file_v1_agent_proto_rawDescGZIP(), []int{42}
+}
+
+func (x *Disk) GetPath() string {
+	if x != nil {
+		return x.Path
+	}
+	return ""
+}
+
+func (x *Disk) GetDevice() string {
+	if x != nil {
+		return x.Device
+	}
+	return ""
+}
+
+func (x *Disk) GetKind() string {
+	if x != nil {
+		return x.Kind
+	}
+	return ""
+}
+
+func (x *Disk) GetSize() uint64 {
+	if x != nil {
+		return x.Size
+	}
+	return 0
+}
+
+func (x *Disk) GetModel() string {
+	if x != nil {
+		return x.Model
+	}
+	return ""
+}
+
+func (x *Disk) GetSerial() string {
+	if x != nil {
+		return x.Serial
+	}
+	return ""
+}
+
+func (x *Disk) GetState() string {
+	if x != nil {
+		return x.State
+	}
+	return ""
+}
+
+func (x *Disk) GetWhy() string {
+	if x != nil {
+		return x.Why
+	}
+	return ""
+}
+
+func (x *Disk) GetPdId() string {
+	if x != nil {
+		return x.PdId
+	}
+	return ""
+}
+
 var File_v1_agent_proto protoreflect.FileDescriptor
 
 const file_v1_agent_proto_rawDesc = "" +
@@ -3950,7 +4157,23 @@ const file_v1_agent_proto_rawDesc = "" +
 	"\bAuthKeys\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x17\n" +
 	"\x04host\x18\x02 \x01(\tB\x03\x80\x01\x01R\x04host\x12\x19\n" +
-	"\x05ctrlr\x18\x03 \x01(\tB\x03\x80\x01\x01R\x05ctrlr*\x85\x01\n" +
+	"\x05ctrlr\x18\x03 \x01(\tB\x03\x80\x01\x01R\x05ctrlr\"J\n" +
+	"\x10ListDisksRequest\x12\x1d\n" +
+	"\n" +
+	"cluster_id\x18\x01 \x01(\tR\tclusterId\x12\x17\n" +
+	"\anode_id\x18\x02 \x01(\tR\x06nodeId\"4\n" +
+	"\x0eListDisksReply\x12\"\n" +
+	"\x05disks\x18\x01 \x03(\v2\f.vda.v1.DiskR\x05disks\"\xc5\x01\n" +
+	"\x04Disk\x12\x12\n" +
+	"\x04path\x18\x01 \x01(\tR\x04path\x12\x16\n" +
+	"\x06device\x18\x02 \x01(\tR\x06device\x12\x12\n" +
+	"\x04kind\x18\x03 \x01(\tR\x04kind\x12\x12\n" +
+	"\x04size\x18\x04 \x01(\x04R\x04size\x12\x14\n" +
+	"\x05model\x18\x05 \x01(\tR\x05model\x12\x16\n" +
+	"\x06serial\x18\x06 \x01(\tR\x06serial\x12\x14\n" +
+	"\x05state\x18\a \x01(\tR\x05state\x12\x10\n" +
+	"\x03why\x18\b \x01(\tR\x03why\x12\x13\n" +
+	"\x05pd_id\x18\t \x01(\tR\x04pdId*\x85\x01\n" +
 	"\tSnapState\x12\x1a\n" +
 	"\x16SNAP_STATE_UNSPECIFIED\x10\x00\x12\x14\n" +
 	"\x10SNAP_STATE_ASKED\x10\x01\x12\x14\n" +
@@ -3965,11 +4188,12 @@ const file_v1_agent_proto_rawDesc = "" +
 	"\x14LEG_ROLE_UNSPECIFIED\x10\x00\x12\x13\n" +
 	"\x0fLEG_ROLE_MEMBER\x10\x01\x12\x13\n" +
 	"\x0fLEG_ROLE_TARGET\x10\x02\x12\x12\n" +
-	"\x0eLEG_ROLE_STALE\x10\x032\xb3\x01\n" +
+	"\x0eLEG_ROLE_STALE\x10\x032\xf2\x01\n" +
 	"\aDnAgent\x12=\n" +
 	"\tHeartbeat\x12\x18.vda.v1.HeartbeatRequest\x1a\x16.vda.v1.HeartbeatReply\x120\n" +
 	"\x04Sync\x12\x15.vda.v1.SyncDnRequest\x1a\x11.vda.v1.SyncReply\x127\n" +
-	"\aOrphans\x12\x16.vda.v1.OrphansRequest\x1a\x14.vda.v1.OrphansReply2\xd3\x03\n" +
+	"\aOrphans\x12\x16.vda.v1.OrphansRequest\x1a\x14.vda.v1.OrphansReply\x12=\n" +
+	"\tListDisks\x12\x18.vda.v1.ListDisksRequest\x1a\x16.vda.v1.ListDisksReply2\xd3\x03\n" +
 	"\aCnAgent\x12=\n" +
 	"\tHeartbeat\x12\x18.vda.v1.HeartbeatRequest\x1a\x16.vda.v1.HeartbeatReply\x120\n" +
 	"\x04Sync\x12\x15.vda.v1.SyncCnRequest\x1a\x11.vda.v1.SyncReply\x127\n" +
@@ -3993,7 +4217,7 @@ func file_v1_agent_proto_rawDescGZIP() []byte {
 }
 
 var file_v1_agent_proto_enumTypes = make([]protoimpl.EnumInfo, 3)
-var file_v1_agent_proto_msgTypes = make([]protoimpl.MessageInfo, 41)
+var file_v1_agent_proto_msgTypes = make([]protoimpl.MessageInfo, 44)
 var file_v1_agent_proto_goTypes = []any{
 	(SnapState)(0),             // 0: vda.v1.SnapState
 	(SnapRollback)(0),          // 1: vda.v1.SnapRollback
@@ -4038,15 +4262,18 @@ var file_v1_agent_proto_goTypes = []any{
 	(*ExpSpec)(nil),            // 40: vda.v1.ExpSpec
 	(*AuthHost)(nil),           // 41: vda.v1.AuthHost
 	(*AuthKeys)(nil),           // 42: vda.v1.AuthKeys
-	nil,                        // 43: vda.v1.HeartbeatReply.VdEpochsEntry
-	(*ClusterSecurity)(nil),    // 44: vda.v1.ClusterSecurity
+	(*ListDisksRequest)(nil),   // 43: vda.v1.ListDisksRequest
+	(*ListDisksReply)(nil),     // 44: vda.v1.ListDisksReply
+	(*Disk)(nil),               // 45: vda.v1.Disk
+	nil,                        // 46: vda.v1.HeartbeatReply.VdEpochsEntry
+	(*ClusterSecurity)(nil),    // 47: vda.v1.ClusterSecurity
 }
 var file_v1_agent_proto_depIdxs = []int32{
 	1,  // 0: vda.v1.ObjectState.rolled:type_name -> vda.v1.SnapRollback
-	44, // 1: vda.v1.HeartbeatRequest.security:type_name -> vda.v1.ClusterSecurity
+	47, // 1: vda.v1.HeartbeatRequest.security:type_name -> vda.v1.ClusterSecurity
 	4,  // 2: vda.v1.HeartbeatReply.states:type_name -> vda.v1.ObjectState
 	11, // 3: vda.v1.HeartbeatReply.unreached:type_name -> vda.v1.Unreached
-	43, // 4: vda.v1.HeartbeatReply.vd_epochs:type_name -> vda.v1.HeartbeatReply.VdEpochsEntry
+	46, // 4: vda.v1.HeartbeatReply.vd_epochs:type_name -> vda.v1.HeartbeatReply.VdEpochsEntry
 	8,  // 5: vda.v1.HeartbeatReply.mirrors:type_name -> vda.v1.MirrorState
 	33, // 6: vda.v1.HeartbeatReply.clones:type_name -> vda.v1.CloneState
 	7,  // 7: vda.v1.HeartbeatReply.spaces:type_name -> vda.v1.SpaceState
@@ -4086,33 +4313,36 @@ var file_v1_agent_proto_depIdxs = []int32{
 	41, // 41: vda.v1.ExpSpec.auth_hosts:type_name -> vda.v1.AuthHost
 	42, // 42: vda.v1.AuthHost.new:type_name -> vda.v1.AuthKeys
 	42, // 43: vda.v1.AuthHost.old:type_name -> vda.v1.AuthKeys
-	5,  // 44: vda.v1.DnAgent.Heartbeat:input_type -> vda.v1.HeartbeatRequest
-	26, // 45: vda.v1.DnAgent.Sync:input_type -> vda.v1.SyncDnRequest
-	18, // 46: vda.v1.DnAgent.Orphans:input_type -> vda.v1.OrphansRequest
-	5,  // 47: vda.v1.CnAgent.Heartbeat:input_type -> vda.v1.HeartbeatRequest
-	30, // 48: vda.v1.CnAgent.Sync:input_type -> vda.v1.SyncCnRequest
-	18, // 49: vda.v1.CnAgent.Orphans:input_type -> vda.v1.OrphansRequest
-	12, // 50: vda.v1.CnAgent.Probe:input_type -> vda.v1.ProbeRequest
-	20, // 51: vda.v1.CnAgent.StandBy:input_type -> vda.v1.StandByRequest
-	22, // 52: vda.v1.CnAgent.Scrub:input_type -> vda.v1.ScrubRequest
-	14, // 53: vda.v1.CnAgent.HoldSnap:input_type -> vda.v1.HoldSnapRequest
-	16, // 54: vda.v1.CnAgent.ReleaseSnap:input_type -> vda.v1.ReleaseSnapRequest
-	6,  // 55: vda.v1.DnAgent.Heartbeat:output_type -> vda.v1.HeartbeatReply
-	24, // 56: vda.v1.DnAgent.Sync:output_type -> vda.v1.SyncReply
-	19, // 57: vda.v1.DnAgent.Orphans:output_type -> vda.v1.OrphansReply
-	6,  // 58: vda.v1.CnAgent.Heartbeat:output_type -> vda.v1.HeartbeatReply
-	24, // 59: vda.v1.CnAgent.Sync:output_type -> vda.v1.SyncReply
-	19, // 60: vda.v1.CnAgent.Orphans:output_type -> vda.v1.OrphansReply
-	13, // 61: vda.v1.CnAgent.Probe:output_type -> vda.v1.ProbeReply
-	21, // 62: vda.v1.CnAgent.StandBy:output_type -> vda.v1.StandByReply
-	23, // 63: vda.v1.CnAgent.Scrub:output_type -> vda.v1.ScrubReply
-	15, // 64: vda.v1.CnAgent.HoldSnap:output_type -> vda.v1.HoldSnapReply
-	17, // 65: vda.v1.CnAgent.ReleaseSnap:output_type -> vda.v1.ReleaseSnapReply
-	55, // [55:66] is the sub-list for method output_type
-	44, // [44:55] is the sub-list for method input_type
-	44, // [44:44] is the sub-list for extension type_name
-	44, // [44:44] is the sub-list for extension extendee
-	0,  // [0:44] is the sub-list for field type_name
+	45, // 44: vda.v1.ListDisksReply.disks:type_name -> vda.v1.Disk
+	5,  // 45: vda.v1.DnAgent.Heartbeat:input_type -> vda.v1.HeartbeatRequest
+	26, // 46: vda.v1.DnAgent.Sync:input_type -> vda.v1.SyncDnRequest
+	18, // 47: vda.v1.DnAgent.Orphans:input_type -> vda.v1.OrphansRequest
+	43, // 48: vda.v1.DnAgent.ListDisks:input_type -> vda.v1.ListDisksRequest
+	5,  // 49: vda.v1.CnAgent.Heartbeat:input_type -> vda.v1.HeartbeatRequest
+	30, // 50: vda.v1.CnAgent.Sync:input_type -> vda.v1.SyncCnRequest
+	18, // 51: vda.v1.CnAgent.Orphans:input_type -> vda.v1.OrphansRequest
+	12, // 52: vda.v1.CnAgent.Probe:input_type -> vda.v1.ProbeRequest
+	20, // 53: vda.v1.CnAgent.StandBy:input_type -> vda.v1.StandByRequest
+	22, // 54: vda.v1.CnAgent.Scrub:input_type -> vda.v1.ScrubRequest
+	14, // 55: vda.v1.CnAgent.HoldSnap:input_type -> vda.v1.HoldSnapRequest
+	16, // 56: vda.v1.CnAgent.ReleaseSnap:input_type -> vda.v1.ReleaseSnapRequest
+	6,  // 57: vda.v1.DnAgent.Heartbeat:output_type -> vda.v1.HeartbeatReply
+	24, // 58: vda.v1.DnAgent.Sync:output_type -> vda.v1.SyncReply
+	19, // 59: vda.v1.DnAgent.Orphans:output_type -> vda.v1.OrphansReply
+	44, // 60: vda.v1.DnAgent.ListDisks:output_type -> vda.v1.ListDisksReply
+	6,  // 61: vda.v1.CnAgent.Heartbeat:output_type -> vda.v1.HeartbeatReply
+	24, // 62: vda.v1.CnAgent.Sync:output_type -> vda.v1.SyncReply
+	19, // 63: vda.v1.CnAgent.Orphans:output_type -> vda.v1.OrphansReply
+	13, // 64: vda.v1.CnAgent.Probe:output_type -> vda.v1.ProbeReply
+	21, // 65: vda.v1.CnAgent.StandBy:output_type -> vda.v1.StandByReply
+	23, // 66: vda.v1.CnAgent.Scrub:output_type -> vda.v1.ScrubReply
+	15, // 67: vda.v1.CnAgent.HoldSnap:output_type -> vda.v1.HoldSnapReply
+	17, // 68: vda.v1.CnAgent.ReleaseSnap:output_type -> vda.v1.ReleaseSnapReply
+	57, // [57:69] is the sub-list for method output_type
+	45, // [45:57] is the sub-list for method input_type
+	45, // [45:45] is the sub-list for extension type_name
+	45, // [45:45] is the sub-list for extension extendee
+	0,  // [0:45] is the sub-list for field type_name
 }
 
 func init() { file_v1_agent_proto_init() }
@@ -4127,7 +4357,7 @@ func file_v1_agent_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_v1_agent_proto_rawDesc), len(file_v1_agent_proto_rawDesc)),
 			NumEnums:      3,
-			NumMessages:   41,
+			NumMessages:   44,
 			NumExtensions: 0,
 			NumServices:   2,
 		},

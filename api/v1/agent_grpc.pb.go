@@ -32,6 +32,7 @@ const (
 	DnAgent_Heartbeat_FullMethodName = "/vda.v1.DnAgent/Heartbeat"
 	DnAgent_Sync_FullMethodName      = "/vda.v1.DnAgent/Sync"
 	DnAgent_Orphans_FullMethodName   = "/vda.v1.DnAgent/Orphans"
+	DnAgent_ListDisks_FullMethodName = "/vda.v1.DnAgent/ListDisks"
 )
 
 // DnAgentClient is the client API for DnAgent service.
@@ -41,6 +42,8 @@ type DnAgentClient interface {
 	Heartbeat(ctx context.Context, in *HeartbeatRequest, opts ...grpc.CallOption) (*HeartbeatReply, error)
 	Sync(ctx context.Context, in *SyncDnRequest, opts ...grpc.CallOption) (*SyncReply, error)
 	Orphans(ctx context.Context, in *OrphansRequest, opts ...grpc.CallOption) (*OrphansReply, error)
+	// ListDisks looks at the disks of the machine, and writes to none.
+	ListDisks(ctx context.Context, in *ListDisksRequest, opts ...grpc.CallOption) (*ListDisksReply, error)
 }
 
 type dnAgentClient struct {
@@ -81,6 +84,16 @@ func (c *dnAgentClient) Orphans(ctx context.Context, in *OrphansRequest, opts ..
 	return out, nil
 }
 
+func (c *dnAgentClient) ListDisks(ctx context.Context, in *ListDisksRequest, opts ...grpc.CallOption) (*ListDisksReply, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(ListDisksReply)
+	err := c.cc.Invoke(ctx, DnAgent_ListDisks_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 // DnAgentServer is the server API for DnAgent service.
 // All implementations must embed UnimplementedDnAgentServer
 // for forward compatibility.
@@ -88,6 +101,8 @@ type DnAgentServer interface {
 	Heartbeat(context.Context, *HeartbeatRequest) (*HeartbeatReply, error)
 	Sync(context.Context, *SyncDnRequest) (*SyncReply, error)
 	Orphans(context.Context, *OrphansRequest) (*OrphansReply, error)
+	// ListDisks looks at the disks of the machine, and writes to none.
+	ListDisks(context.Context, *ListDisksRequest) (*ListDisksReply, error)
 	mustEmbedUnimplementedDnAgentServer()
 }
 
@@ -106,6 +121,9 @@ func (UnimplementedDnAgentServer) Sync(context.Context, *SyncDnRequest) (*SyncRe
 }
 func (UnimplementedDnAgentServer) Orphans(context.Context, *OrphansRequest) (*OrphansReply, error) {
 	return nil, status.Error(codes.Unimplemented, "method Orphans not implemented")
+}
+func (UnimplementedDnAgentServer) ListDisks(context.Context, *ListDisksRequest) (*ListDisksReply, error) {
+	return nil, status.Error(codes.Unimplemented, "method ListDisks not implemented")
 }
 func (UnimplementedDnAgentServer) mustEmbedUnimplementedDnAgentServer() {}
 func (UnimplementedDnAgentServer) testEmbeddedByValue()                 {}
@@ -182,6 +200,24 @@ func _DnAgent_Orphans_Handler(srv interface{}, ctx context.Context, dec func(int
 	return interceptor(ctx, in, info, handler)
 }
 
+func _DnAgent_ListDisks_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ListDisksRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(DnAgentServer).ListDisks(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: DnAgent_ListDisks_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(DnAgentServer).ListDisks(ctx, req.(*ListDisksRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 // DnAgent_ServiceDesc is the grpc.ServiceDesc for DnAgent service.
 // It's only intended for direct use with grpc.RegisterService,
 // and not to be introspected or modified (even as a copy)
@@ -200,6 +236,10 @@ var DnAgent_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "Orphans",
 			Handler:    _DnAgent_Orphans_Handler,
+		},
+		{
+			MethodName: "ListDisks",
+			Handler:    _DnAgent_ListDisks_Handler,
 		},
 	},
 	Streams:  []grpc.StreamDesc{},

@@ -2089,6 +2089,221 @@ func (x *GetPdReply) GetPdMsg() *PdMsg {
 	return nil
 }
 
+type DiscoverPdRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	DnName        string                 `protobuf:"bytes,1,opt,name=dn_name,json=dnName,proto3" json:"dn_name,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *DiscoverPdRequest) Reset() {
+	*x = DiscoverPdRequest{}
+	mi := &file_v1_portal_proto_msgTypes[30]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *DiscoverPdRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*DiscoverPdRequest) ProtoMessage() {}
+
+func (x *DiscoverPdRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_v1_portal_proto_msgTypes[30]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DiscoverPdRequest.ProtoReflect.Descriptor instead.
+func (*DiscoverPdRequest) Descriptor() ([]byte, []int) {
+	return file_v1_portal_proto_rawDescGZIP(), []int{30}
+}
+
+func (x *DiscoverPdRequest) GetDnName() string {
+	if x != nil {
+		return x.DnName
+	}
+	return ""
+}
+
+type DiscoverPdReply struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	ReplyInfo     *ReplyInfo             `protobuf:"bytes,1,opt,name=reply_info,json=replyInfo,proto3" json:"reply_info,omitempty"`
+	DiskMsgList   []*DiskMsg             `protobuf:"bytes,2,rep,name=disk_msg_list,json=diskMsgList,proto3" json:"disk_msg_list,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *DiscoverPdReply) Reset() {
+	*x = DiscoverPdReply{}
+	mi := &file_v1_portal_proto_msgTypes[31]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *DiscoverPdReply) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*DiscoverPdReply) ProtoMessage() {}
+
+func (x *DiscoverPdReply) ProtoReflect() protoreflect.Message {
+	mi := &file_v1_portal_proto_msgTypes[31]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DiscoverPdReply.ProtoReflect.Descriptor instead.
+func (*DiscoverPdReply) Descriptor() ([]byte, []int) {
+	return file_v1_portal_proto_rawDescGZIP(), []int{31}
+}
+
+func (x *DiscoverPdReply) GetReplyInfo() *ReplyInfo {
+	if x != nil {
+		return x.ReplyInfo
+	}
+	return nil
+}
+
+func (x *DiscoverPdReply) GetDiskMsgList() []*DiskMsg {
+	if x != nil {
+		return x.DiskMsgList
+	}
+	return nil
+}
+
+// DiskMsg is a block device of a dn, or a file in a folder in which its agent may use files.
+type DiskMsg struct {
+	state  protoimpl.MessageState `protogen:"open.v1"`
+	Path   string                 `protobuf:"bytes,1,opt,name=path,proto3" json:"path,omitempty"`     // to be given to a pd: the name that lasts, if there is one
+	Device string                 `protobuf:"bytes,2,opt,name=device,proto3" json:"device,omitempty"` // the kernel's name of it; a file's path
+	Kind   string                 `protobuf:"bytes,3,opt,name=kind,proto3" json:"kind,omitempty"`     // disk, partition, volume, loop or file
+	Size   uint64                 `protobuf:"varint,4,opt,name=size,proto3" json:"size,omitempty"`    // bytes
+	Model  string                 `protobuf:"bytes,5,opt,name=model,proto3" json:"model,omitempty"`
+	Serial string                 `protobuf:"bytes,6,opt,name=serial,proto3" json:"serial,omitempty"`
+	// free; pd: it is one; used: by something else on the machine; data: it is not blank; small; array: it
+	// is a da; system: the machine runs from it; cache: it may lose writes; unknown: it could not be read.
+	State         string `protobuf:"bytes,7,opt,name=state,proto3" json:"state,omitempty"`
+	Why           string `protobuf:"bytes,8,opt,name=why,proto3" json:"why,omitempty"`                      // in a sentence, when it is not free
+	PdName        string `protobuf:"bytes,9,opt,name=pd_name,json=pdName,proto3" json:"pd_name,omitempty"`  // of the pd that it is the disk of
+	PdConf        string `protobuf:"bytes,10,opt,name=pd_conf,json=pdConf,proto3" json:"pd_conf,omitempty"` // that makes a pd of it, when it is free
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *DiskMsg) Reset() {
+	*x = DiskMsg{}
+	mi := &file_v1_portal_proto_msgTypes[32]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *DiskMsg) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*DiskMsg) ProtoMessage() {}
+
+func (x *DiskMsg) ProtoReflect() protoreflect.Message {
+	mi := &file_v1_portal_proto_msgTypes[32]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DiskMsg.ProtoReflect.Descriptor instead.
+func (*DiskMsg) Descriptor() ([]byte, []int) {
+	return file_v1_portal_proto_rawDescGZIP(), []int{32}
+}
+
+func (x *DiskMsg) GetPath() string {
+	if x != nil {
+		return x.Path
+	}
+	return ""
+}
+
+func (x *DiskMsg) GetDevice() string {
+	if x != nil {
+		return x.Device
+	}
+	return ""
+}
+
+func (x *DiskMsg) GetKind() string {
+	if x != nil {
+		return x.Kind
+	}
+	return ""
+}
+
+func (x *DiskMsg) GetSize() uint64 {
+	if x != nil {
+		return x.Size
+	}
+	return 0
+}
+
+func (x *DiskMsg) GetModel() string {
+	if x != nil {
+		return x.Model
+	}
+	return ""
+}
+
+func (x *DiskMsg) GetSerial() string {
+	if x != nil {
+		return x.Serial
+	}
+	return ""
+}
+
+func (x *DiskMsg) GetState() string {
+	if x != nil {
+		return x.State
+	}
+	return ""
+}
+
+func (x *DiskMsg) GetWhy() string {
+	if x != nil {
+		return x.Why
+	}
+	return ""
+}
+
+func (x *DiskMsg) GetPdName() string {
+	if x != nil {
+		return x.PdName
+	}
+	return ""
+}
+
+func (x *DiskMsg) GetPdConf() string {
+	if x != nil {
+		return x.PdConf
+	}
+	return ""
+}
+
 // DrainPdRequest is DrainDnRequest for one pd, and UndrainPdRequest UndrainDnRequest.
 type DrainPdRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -2100,7 +2315,7 @@ type DrainPdRequest struct {
 
 func (x *DrainPdRequest) Reset() {
 	*x = DrainPdRequest{}
-	mi := &file_v1_portal_proto_msgTypes[30]
+	mi := &file_v1_portal_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2112,7 +2327,7 @@ func (x *DrainPdRequest) String() string {
 func (*DrainPdRequest) ProtoMessage() {}
 
 func (x *DrainPdRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_portal_proto_msgTypes[30]
+	mi := &file_v1_portal_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2125,7 +2340,7 @@ func (x *DrainPdRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DrainPdRequest.ProtoReflect.Descriptor instead.
 func (*DrainPdRequest) Descriptor() ([]byte, []int) {
-	return file_v1_portal_proto_rawDescGZIP(), []int{30}
+	return file_v1_portal_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *DrainPdRequest) GetDnName() string {
@@ -2152,7 +2367,7 @@ type DrainPdReply struct {
 
 func (x *DrainPdReply) Reset() {
 	*x = DrainPdReply{}
-	mi := &file_v1_portal_proto_msgTypes[31]
+	mi := &file_v1_portal_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2164,7 +2379,7 @@ func (x *DrainPdReply) String() string {
 func (*DrainPdReply) ProtoMessage() {}
 
 func (x *DrainPdReply) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_portal_proto_msgTypes[31]
+	mi := &file_v1_portal_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2177,7 +2392,7 @@ func (x *DrainPdReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DrainPdReply.ProtoReflect.Descriptor instead.
 func (*DrainPdReply) Descriptor() ([]byte, []int) {
-	return file_v1_portal_proto_rawDescGZIP(), []int{31}
+	return file_v1_portal_proto_rawDescGZIP(), []int{34}
 }
 
 func (x *DrainPdReply) GetReplyInfo() *ReplyInfo {
@@ -2204,7 +2419,7 @@ type UndrainPdRequest struct {
 
 func (x *UndrainPdRequest) Reset() {
 	*x = UndrainPdRequest{}
-	mi := &file_v1_portal_proto_msgTypes[32]
+	mi := &file_v1_portal_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2216,7 +2431,7 @@ func (x *UndrainPdRequest) String() string {
 func (*UndrainPdRequest) ProtoMessage() {}
 
 func (x *UndrainPdRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_portal_proto_msgTypes[32]
+	mi := &file_v1_portal_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2229,7 +2444,7 @@ func (x *UndrainPdRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UndrainPdRequest.ProtoReflect.Descriptor instead.
 func (*UndrainPdRequest) Descriptor() ([]byte, []int) {
-	return file_v1_portal_proto_rawDescGZIP(), []int{32}
+	return file_v1_portal_proto_rawDescGZIP(), []int{35}
 }
 
 func (x *UndrainPdRequest) GetDnName() string {
@@ -2256,7 +2471,7 @@ type UndrainPdReply struct {
 
 func (x *UndrainPdReply) Reset() {
 	*x = UndrainPdReply{}
-	mi := &file_v1_portal_proto_msgTypes[33]
+	mi := &file_v1_portal_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2268,7 +2483,7 @@ func (x *UndrainPdReply) String() string {
 func (*UndrainPdReply) ProtoMessage() {}
 
 func (x *UndrainPdReply) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_portal_proto_msgTypes[33]
+	mi := &file_v1_portal_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2281,7 +2496,7 @@ func (x *UndrainPdReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UndrainPdReply.ProtoReflect.Descriptor instead.
 func (*UndrainPdReply) Descriptor() ([]byte, []int) {
-	return file_v1_portal_proto_rawDescGZIP(), []int{33}
+	return file_v1_portal_proto_rawDescGZIP(), []int{36}
 }
 
 func (x *UndrainPdReply) GetReplyInfo() *ReplyInfo {
@@ -2312,7 +2527,7 @@ type MoveVdRequest struct {
 
 func (x *MoveVdRequest) Reset() {
 	*x = MoveVdRequest{}
-	mi := &file_v1_portal_proto_msgTypes[34]
+	mi := &file_v1_portal_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2324,7 +2539,7 @@ func (x *MoveVdRequest) String() string {
 func (*MoveVdRequest) ProtoMessage() {}
 
 func (x *MoveVdRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_portal_proto_msgTypes[34]
+	mi := &file_v1_portal_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2337,7 +2552,7 @@ func (x *MoveVdRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MoveVdRequest.ProtoReflect.Descriptor instead.
 func (*MoveVdRequest) Descriptor() ([]byte, []int) {
-	return file_v1_portal_proto_rawDescGZIP(), []int{34}
+	return file_v1_portal_proto_rawDescGZIP(), []int{37}
 }
 
 func (x *MoveVdRequest) GetVdId() string {
@@ -2380,7 +2595,7 @@ type MoveVdReply struct {
 
 func (x *MoveVdReply) Reset() {
 	*x = MoveVdReply{}
-	mi := &file_v1_portal_proto_msgTypes[35]
+	mi := &file_v1_portal_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2392,7 +2607,7 @@ func (x *MoveVdReply) String() string {
 func (*MoveVdReply) ProtoMessage() {}
 
 func (x *MoveVdReply) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_portal_proto_msgTypes[35]
+	mi := &file_v1_portal_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2405,7 +2620,7 @@ func (x *MoveVdReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MoveVdReply.ProtoReflect.Descriptor instead.
 func (*MoveVdReply) Descriptor() ([]byte, []int) {
-	return file_v1_portal_proto_rawDescGZIP(), []int{35}
+	return file_v1_portal_proto_rawDescGZIP(), []int{38}
 }
 
 func (x *MoveVdReply) GetReplyInfo() *ReplyInfo {
@@ -2445,7 +2660,7 @@ type GetVdRequest struct {
 
 func (x *GetVdRequest) Reset() {
 	*x = GetVdRequest{}
-	mi := &file_v1_portal_proto_msgTypes[36]
+	mi := &file_v1_portal_proto_msgTypes[39]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2457,7 +2672,7 @@ func (x *GetVdRequest) String() string {
 func (*GetVdRequest) ProtoMessage() {}
 
 func (x *GetVdRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_portal_proto_msgTypes[36]
+	mi := &file_v1_portal_proto_msgTypes[39]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2470,7 +2685,7 @@ func (x *GetVdRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetVdRequest.ProtoReflect.Descriptor instead.
 func (*GetVdRequest) Descriptor() ([]byte, []int) {
-	return file_v1_portal_proto_rawDescGZIP(), []int{36}
+	return file_v1_portal_proto_rawDescGZIP(), []int{39}
 }
 
 func (x *GetVdRequest) GetVdId() string {
@@ -2490,7 +2705,7 @@ type GetVdReply struct {
 
 func (x *GetVdReply) Reset() {
 	*x = GetVdReply{}
-	mi := &file_v1_portal_proto_msgTypes[37]
+	mi := &file_v1_portal_proto_msgTypes[40]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2502,7 +2717,7 @@ func (x *GetVdReply) String() string {
 func (*GetVdReply) ProtoMessage() {}
 
 func (x *GetVdReply) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_portal_proto_msgTypes[37]
+	mi := &file_v1_portal_proto_msgTypes[40]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2515,7 +2730,7 @@ func (x *GetVdReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetVdReply.ProtoReflect.Descriptor instead.
 func (*GetVdReply) Descriptor() ([]byte, []int) {
-	return file_v1_portal_proto_rawDescGZIP(), []int{37}
+	return file_v1_portal_proto_rawDescGZIP(), []int{40}
 }
 
 func (x *GetVdReply) GetReplyInfo() *ReplyInfo {
@@ -2559,7 +2774,7 @@ type CnMsg struct {
 
 func (x *CnMsg) Reset() {
 	*x = CnMsg{}
-	mi := &file_v1_portal_proto_msgTypes[38]
+	mi := &file_v1_portal_proto_msgTypes[41]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2571,7 +2786,7 @@ func (x *CnMsg) String() string {
 func (*CnMsg) ProtoMessage() {}
 
 func (x *CnMsg) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_portal_proto_msgTypes[38]
+	mi := &file_v1_portal_proto_msgTypes[41]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2584,7 +2799,7 @@ func (x *CnMsg) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CnMsg.ProtoReflect.Descriptor instead.
 func (*CnMsg) Descriptor() ([]byte, []int) {
-	return file_v1_portal_proto_rawDescGZIP(), []int{38}
+	return file_v1_portal_proto_rawDescGZIP(), []int{41}
 }
 
 func (x *CnMsg) GetCnId() string {
@@ -2726,7 +2941,7 @@ type StuckCntlrMsg struct {
 
 func (x *StuckCntlrMsg) Reset() {
 	*x = StuckCntlrMsg{}
-	mi := &file_v1_portal_proto_msgTypes[39]
+	mi := &file_v1_portal_proto_msgTypes[42]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2738,7 +2953,7 @@ func (x *StuckCntlrMsg) String() string {
 func (*StuckCntlrMsg) ProtoMessage() {}
 
 func (x *StuckCntlrMsg) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_portal_proto_msgTypes[39]
+	mi := &file_v1_portal_proto_msgTypes[42]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2751,7 +2966,7 @@ func (x *StuckCntlrMsg) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StuckCntlrMsg.ProtoReflect.Descriptor instead.
 func (*StuckCntlrMsg) Descriptor() ([]byte, []int) {
-	return file_v1_portal_proto_rawDescGZIP(), []int{39}
+	return file_v1_portal_proto_rawDescGZIP(), []int{42}
 }
 
 func (x *StuckCntlrMsg) GetCntlrId() string {
@@ -2796,7 +3011,7 @@ type CreateCnRequest struct {
 
 func (x *CreateCnRequest) Reset() {
 	*x = CreateCnRequest{}
-	mi := &file_v1_portal_proto_msgTypes[40]
+	mi := &file_v1_portal_proto_msgTypes[43]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2808,7 +3023,7 @@ func (x *CreateCnRequest) String() string {
 func (*CreateCnRequest) ProtoMessage() {}
 
 func (x *CreateCnRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_portal_proto_msgTypes[40]
+	mi := &file_v1_portal_proto_msgTypes[43]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2821,7 +3036,7 @@ func (x *CreateCnRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CreateCnRequest.ProtoReflect.Descriptor instead.
 func (*CreateCnRequest) Descriptor() ([]byte, []int) {
-	return file_v1_portal_proto_rawDescGZIP(), []int{40}
+	return file_v1_portal_proto_rawDescGZIP(), []int{43}
 }
 
 func (x *CreateCnRequest) GetCnName() string {
@@ -2876,7 +3091,7 @@ type CreateCnReply struct {
 
 func (x *CreateCnReply) Reset() {
 	*x = CreateCnReply{}
-	mi := &file_v1_portal_proto_msgTypes[41]
+	mi := &file_v1_portal_proto_msgTypes[44]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2888,7 +3103,7 @@ func (x *CreateCnReply) String() string {
 func (*CreateCnReply) ProtoMessage() {}
 
 func (x *CreateCnReply) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_portal_proto_msgTypes[41]
+	mi := &file_v1_portal_proto_msgTypes[44]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2901,7 +3116,7 @@ func (x *CreateCnReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CreateCnReply.ProtoReflect.Descriptor instead.
 func (*CreateCnReply) Descriptor() ([]byte, []int) {
-	return file_v1_portal_proto_rawDescGZIP(), []int{41}
+	return file_v1_portal_proto_rawDescGZIP(), []int{44}
 }
 
 func (x *CreateCnReply) GetReplyInfo() *ReplyInfo {
@@ -2930,7 +3145,7 @@ type DeleteCnRequest struct {
 
 func (x *DeleteCnRequest) Reset() {
 	*x = DeleteCnRequest{}
-	mi := &file_v1_portal_proto_msgTypes[42]
+	mi := &file_v1_portal_proto_msgTypes[45]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2942,7 +3157,7 @@ func (x *DeleteCnRequest) String() string {
 func (*DeleteCnRequest) ProtoMessage() {}
 
 func (x *DeleteCnRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_portal_proto_msgTypes[42]
+	mi := &file_v1_portal_proto_msgTypes[45]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2955,7 +3170,7 @@ func (x *DeleteCnRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteCnRequest.ProtoReflect.Descriptor instead.
 func (*DeleteCnRequest) Descriptor() ([]byte, []int) {
-	return file_v1_portal_proto_rawDescGZIP(), []int{42}
+	return file_v1_portal_proto_rawDescGZIP(), []int{45}
 }
 
 func (x *DeleteCnRequest) GetCnName() string {
@@ -2981,7 +3196,7 @@ type DeleteCnReply struct {
 
 func (x *DeleteCnReply) Reset() {
 	*x = DeleteCnReply{}
-	mi := &file_v1_portal_proto_msgTypes[43]
+	mi := &file_v1_portal_proto_msgTypes[46]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2993,7 +3208,7 @@ func (x *DeleteCnReply) String() string {
 func (*DeleteCnReply) ProtoMessage() {}
 
 func (x *DeleteCnReply) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_portal_proto_msgTypes[43]
+	mi := &file_v1_portal_proto_msgTypes[46]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3006,7 +3221,7 @@ func (x *DeleteCnReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteCnReply.ProtoReflect.Descriptor instead.
 func (*DeleteCnReply) Descriptor() ([]byte, []int) {
-	return file_v1_portal_proto_rawDescGZIP(), []int{43}
+	return file_v1_portal_proto_rawDescGZIP(), []int{46}
 }
 
 func (x *DeleteCnReply) GetReplyInfo() *ReplyInfo {
@@ -3030,7 +3245,7 @@ type ModifyCnRequest struct {
 
 func (x *ModifyCnRequest) Reset() {
 	*x = ModifyCnRequest{}
-	mi := &file_v1_portal_proto_msgTypes[44]
+	mi := &file_v1_portal_proto_msgTypes[47]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3042,7 +3257,7 @@ func (x *ModifyCnRequest) String() string {
 func (*ModifyCnRequest) ProtoMessage() {}
 
 func (x *ModifyCnRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_portal_proto_msgTypes[44]
+	mi := &file_v1_portal_proto_msgTypes[47]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3055,7 +3270,7 @@ func (x *ModifyCnRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ModifyCnRequest.ProtoReflect.Descriptor instead.
 func (*ModifyCnRequest) Descriptor() ([]byte, []int) {
-	return file_v1_portal_proto_rawDescGZIP(), []int{44}
+	return file_v1_portal_proto_rawDescGZIP(), []int{47}
 }
 
 func (x *ModifyCnRequest) GetCnName() string {
@@ -3110,7 +3325,7 @@ type ModifyCnReply struct {
 
 func (x *ModifyCnReply) Reset() {
 	*x = ModifyCnReply{}
-	mi := &file_v1_portal_proto_msgTypes[45]
+	mi := &file_v1_portal_proto_msgTypes[48]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3122,7 +3337,7 @@ func (x *ModifyCnReply) String() string {
 func (*ModifyCnReply) ProtoMessage() {}
 
 func (x *ModifyCnReply) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_portal_proto_msgTypes[45]
+	mi := &file_v1_portal_proto_msgTypes[48]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3135,7 +3350,7 @@ func (x *ModifyCnReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ModifyCnReply.ProtoReflect.Descriptor instead.
 func (*ModifyCnReply) Descriptor() ([]byte, []int) {
-	return file_v1_portal_proto_rawDescGZIP(), []int{45}
+	return file_v1_portal_proto_rawDescGZIP(), []int{48}
 }
 
 func (x *ModifyCnReply) GetReplyInfo() *ReplyInfo {
@@ -3166,7 +3381,7 @@ type ListCnRequest struct {
 
 func (x *ListCnRequest) Reset() {
 	*x = ListCnRequest{}
-	mi := &file_v1_portal_proto_msgTypes[46]
+	mi := &file_v1_portal_proto_msgTypes[49]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3178,7 +3393,7 @@ func (x *ListCnRequest) String() string {
 func (*ListCnRequest) ProtoMessage() {}
 
 func (x *ListCnRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_portal_proto_msgTypes[46]
+	mi := &file_v1_portal_proto_msgTypes[49]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3191,7 +3406,7 @@ func (x *ListCnRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListCnRequest.ProtoReflect.Descriptor instead.
 func (*ListCnRequest) Descriptor() ([]byte, []int) {
-	return file_v1_portal_proto_rawDescGZIP(), []int{46}
+	return file_v1_portal_proto_rawDescGZIP(), []int{49}
 }
 
 func (x *ListCnRequest) GetLimit() uint32 {
@@ -3247,7 +3462,7 @@ type ListCnReply struct {
 
 func (x *ListCnReply) Reset() {
 	*x = ListCnReply{}
-	mi := &file_v1_portal_proto_msgTypes[47]
+	mi := &file_v1_portal_proto_msgTypes[50]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3259,7 +3474,7 @@ func (x *ListCnReply) String() string {
 func (*ListCnReply) ProtoMessage() {}
 
 func (x *ListCnReply) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_portal_proto_msgTypes[47]
+	mi := &file_v1_portal_proto_msgTypes[50]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3272,7 +3487,7 @@ func (x *ListCnReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListCnReply.ProtoReflect.Descriptor instead.
 func (*ListCnReply) Descriptor() ([]byte, []int) {
-	return file_v1_portal_proto_rawDescGZIP(), []int{47}
+	return file_v1_portal_proto_rawDescGZIP(), []int{50}
 }
 
 func (x *ListCnReply) GetReplyInfo() *ReplyInfo {
@@ -3305,7 +3520,7 @@ type GetCnRequest struct {
 
 func (x *GetCnRequest) Reset() {
 	*x = GetCnRequest{}
-	mi := &file_v1_portal_proto_msgTypes[48]
+	mi := &file_v1_portal_proto_msgTypes[51]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3317,7 +3532,7 @@ func (x *GetCnRequest) String() string {
 func (*GetCnRequest) ProtoMessage() {}
 
 func (x *GetCnRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_portal_proto_msgTypes[48]
+	mi := &file_v1_portal_proto_msgTypes[51]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3330,7 +3545,7 @@ func (x *GetCnRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetCnRequest.ProtoReflect.Descriptor instead.
 func (*GetCnRequest) Descriptor() ([]byte, []int) {
-	return file_v1_portal_proto_rawDescGZIP(), []int{48}
+	return file_v1_portal_proto_rawDescGZIP(), []int{51}
 }
 
 func (x *GetCnRequest) GetCnName() string {
@@ -3350,7 +3565,7 @@ type GetCnReply struct {
 
 func (x *GetCnReply) Reset() {
 	*x = GetCnReply{}
-	mi := &file_v1_portal_proto_msgTypes[49]
+	mi := &file_v1_portal_proto_msgTypes[52]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3362,7 +3577,7 @@ func (x *GetCnReply) String() string {
 func (*GetCnReply) ProtoMessage() {}
 
 func (x *GetCnReply) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_portal_proto_msgTypes[49]
+	mi := &file_v1_portal_proto_msgTypes[52]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3375,7 +3590,7 @@ func (x *GetCnReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetCnReply.ProtoReflect.Descriptor instead.
 func (*GetCnReply) Descriptor() ([]byte, []int) {
-	return file_v1_portal_proto_rawDescGZIP(), []int{49}
+	return file_v1_portal_proto_rawDescGZIP(), []int{52}
 }
 
 func (x *GetCnReply) GetReplyInfo() *ReplyInfo {
@@ -3402,7 +3617,7 @@ type SyncupCnRequest struct {
 
 func (x *SyncupCnRequest) Reset() {
 	*x = SyncupCnRequest{}
-	mi := &file_v1_portal_proto_msgTypes[50]
+	mi := &file_v1_portal_proto_msgTypes[53]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3414,7 +3629,7 @@ func (x *SyncupCnRequest) String() string {
 func (*SyncupCnRequest) ProtoMessage() {}
 
 func (x *SyncupCnRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_portal_proto_msgTypes[50]
+	mi := &file_v1_portal_proto_msgTypes[53]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3427,7 +3642,7 @@ func (x *SyncupCnRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SyncupCnRequest.ProtoReflect.Descriptor instead.
 func (*SyncupCnRequest) Descriptor() ([]byte, []int) {
-	return file_v1_portal_proto_rawDescGZIP(), []int{50}
+	return file_v1_portal_proto_rawDescGZIP(), []int{53}
 }
 
 func (x *SyncupCnRequest) GetCnName() string {
@@ -3454,7 +3669,7 @@ type SyncupCnReply struct {
 
 func (x *SyncupCnReply) Reset() {
 	*x = SyncupCnReply{}
-	mi := &file_v1_portal_proto_msgTypes[51]
+	mi := &file_v1_portal_proto_msgTypes[54]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3466,7 +3681,7 @@ func (x *SyncupCnReply) String() string {
 func (*SyncupCnReply) ProtoMessage() {}
 
 func (x *SyncupCnReply) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_portal_proto_msgTypes[51]
+	mi := &file_v1_portal_proto_msgTypes[54]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3479,7 +3694,7 @@ func (x *SyncupCnReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SyncupCnReply.ProtoReflect.Descriptor instead.
 func (*SyncupCnReply) Descriptor() ([]byte, []int) {
-	return file_v1_portal_proto_rawDescGZIP(), []int{51}
+	return file_v1_portal_proto_rawDescGZIP(), []int{54}
 }
 
 func (x *SyncupCnReply) GetReplyInfo() *ReplyInfo {
@@ -3513,7 +3728,7 @@ type DrainCnRequest struct {
 
 func (x *DrainCnRequest) Reset() {
 	*x = DrainCnRequest{}
-	mi := &file_v1_portal_proto_msgTypes[52]
+	mi := &file_v1_portal_proto_msgTypes[55]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3525,7 +3740,7 @@ func (x *DrainCnRequest) String() string {
 func (*DrainCnRequest) ProtoMessage() {}
 
 func (x *DrainCnRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_portal_proto_msgTypes[52]
+	mi := &file_v1_portal_proto_msgTypes[55]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3538,7 +3753,7 @@ func (x *DrainCnRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DrainCnRequest.ProtoReflect.Descriptor instead.
 func (*DrainCnRequest) Descriptor() ([]byte, []int) {
-	return file_v1_portal_proto_rawDescGZIP(), []int{52}
+	return file_v1_portal_proto_rawDescGZIP(), []int{55}
 }
 
 func (x *DrainCnRequest) GetCnName() string {
@@ -3565,7 +3780,7 @@ type DrainCnReply struct {
 
 func (x *DrainCnReply) Reset() {
 	*x = DrainCnReply{}
-	mi := &file_v1_portal_proto_msgTypes[53]
+	mi := &file_v1_portal_proto_msgTypes[56]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3577,7 +3792,7 @@ func (x *DrainCnReply) String() string {
 func (*DrainCnReply) ProtoMessage() {}
 
 func (x *DrainCnReply) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_portal_proto_msgTypes[53]
+	mi := &file_v1_portal_proto_msgTypes[56]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3590,7 +3805,7 @@ func (x *DrainCnReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DrainCnReply.ProtoReflect.Descriptor instead.
 func (*DrainCnReply) Descriptor() ([]byte, []int) {
-	return file_v1_portal_proto_rawDescGZIP(), []int{53}
+	return file_v1_portal_proto_rawDescGZIP(), []int{56}
 }
 
 func (x *DrainCnReply) GetReplyInfo() *ReplyInfo {
@@ -3618,7 +3833,7 @@ type UndrainCnRequest struct {
 
 func (x *UndrainCnRequest) Reset() {
 	*x = UndrainCnRequest{}
-	mi := &file_v1_portal_proto_msgTypes[54]
+	mi := &file_v1_portal_proto_msgTypes[57]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3630,7 +3845,7 @@ func (x *UndrainCnRequest) String() string {
 func (*UndrainCnRequest) ProtoMessage() {}
 
 func (x *UndrainCnRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_portal_proto_msgTypes[54]
+	mi := &file_v1_portal_proto_msgTypes[57]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3643,7 +3858,7 @@ func (x *UndrainCnRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UndrainCnRequest.ProtoReflect.Descriptor instead.
 func (*UndrainCnRequest) Descriptor() ([]byte, []int) {
-	return file_v1_portal_proto_rawDescGZIP(), []int{54}
+	return file_v1_portal_proto_rawDescGZIP(), []int{57}
 }
 
 func (x *UndrainCnRequest) GetCnName() string {
@@ -3663,7 +3878,7 @@ type UndrainCnReply struct {
 
 func (x *UndrainCnReply) Reset() {
 	*x = UndrainCnReply{}
-	mi := &file_v1_portal_proto_msgTypes[55]
+	mi := &file_v1_portal_proto_msgTypes[58]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3675,7 +3890,7 @@ func (x *UndrainCnReply) String() string {
 func (*UndrainCnReply) ProtoMessage() {}
 
 func (x *UndrainCnReply) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_portal_proto_msgTypes[55]
+	mi := &file_v1_portal_proto_msgTypes[58]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3688,7 +3903,7 @@ func (x *UndrainCnReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UndrainCnReply.ProtoReflect.Descriptor instead.
 func (*UndrainCnReply) Descriptor() ([]byte, []int) {
-	return file_v1_portal_proto_rawDescGZIP(), []int{55}
+	return file_v1_portal_proto_rawDescGZIP(), []int{58}
 }
 
 func (x *UndrainCnReply) GetReplyInfo() *ReplyInfo {
@@ -3760,7 +3975,7 @@ type DaMsg struct {
 
 func (x *DaMsg) Reset() {
 	*x = DaMsg{}
-	mi := &file_v1_portal_proto_msgTypes[56]
+	mi := &file_v1_portal_proto_msgTypes[59]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3772,7 +3987,7 @@ func (x *DaMsg) String() string {
 func (*DaMsg) ProtoMessage() {}
 
 func (x *DaMsg) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_portal_proto_msgTypes[56]
+	mi := &file_v1_portal_proto_msgTypes[59]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3785,7 +4000,7 @@ func (x *DaMsg) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DaMsg.ProtoReflect.Descriptor instead.
 func (*DaMsg) Descriptor() ([]byte, []int) {
-	return file_v1_portal_proto_rawDescGZIP(), []int{56}
+	return file_v1_portal_proto_rawDescGZIP(), []int{59}
 }
 
 func (x *DaMsg) GetDaId() string {
@@ -4102,7 +4317,7 @@ type GrpMsg struct {
 
 func (x *GrpMsg) Reset() {
 	*x = GrpMsg{}
-	mi := &file_v1_portal_proto_msgTypes[57]
+	mi := &file_v1_portal_proto_msgTypes[60]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4114,7 +4329,7 @@ func (x *GrpMsg) String() string {
 func (*GrpMsg) ProtoMessage() {}
 
 func (x *GrpMsg) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_portal_proto_msgTypes[57]
+	mi := &file_v1_portal_proto_msgTypes[60]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4127,7 +4342,7 @@ func (x *GrpMsg) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GrpMsg.ProtoReflect.Descriptor instead.
 func (*GrpMsg) Descriptor() ([]byte, []int) {
-	return file_v1_portal_proto_rawDescGZIP(), []int{57}
+	return file_v1_portal_proto_rawDescGZIP(), []int{60}
 }
 
 func (x *GrpMsg) GetGrpId() string {
@@ -4188,7 +4403,7 @@ type VdMsg struct {
 
 func (x *VdMsg) Reset() {
 	*x = VdMsg{}
-	mi := &file_v1_portal_proto_msgTypes[58]
+	mi := &file_v1_portal_proto_msgTypes[61]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4200,7 +4415,7 @@ func (x *VdMsg) String() string {
 func (*VdMsg) ProtoMessage() {}
 
 func (x *VdMsg) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_portal_proto_msgTypes[58]
+	mi := &file_v1_portal_proto_msgTypes[61]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4213,7 +4428,7 @@ func (x *VdMsg) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VdMsg.ProtoReflect.Descriptor instead.
 func (*VdMsg) Descriptor() ([]byte, []int) {
-	return file_v1_portal_proto_rawDescGZIP(), []int{58}
+	return file_v1_portal_proto_rawDescGZIP(), []int{61}
 }
 
 func (x *VdMsg) GetVdId() string {
@@ -4336,7 +4551,7 @@ type ScrubMsg struct {
 
 func (x *ScrubMsg) Reset() {
 	*x = ScrubMsg{}
-	mi := &file_v1_portal_proto_msgTypes[59]
+	mi := &file_v1_portal_proto_msgTypes[62]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4348,7 +4563,7 @@ func (x *ScrubMsg) String() string {
 func (*ScrubMsg) ProtoMessage() {}
 
 func (x *ScrubMsg) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_portal_proto_msgTypes[59]
+	mi := &file_v1_portal_proto_msgTypes[62]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4361,7 +4576,7 @@ func (x *ScrubMsg) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ScrubMsg.ProtoReflect.Descriptor instead.
 func (*ScrubMsg) Descriptor() ([]byte, []int) {
-	return file_v1_portal_proto_rawDescGZIP(), []int{59}
+	return file_v1_portal_proto_rawDescGZIP(), []int{62}
 }
 
 func (x *ScrubMsg) GetState() string {
@@ -4421,7 +4636,7 @@ type CntlrMsg struct {
 
 func (x *CntlrMsg) Reset() {
 	*x = CntlrMsg{}
-	mi := &file_v1_portal_proto_msgTypes[60]
+	mi := &file_v1_portal_proto_msgTypes[63]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4433,7 +4648,7 @@ func (x *CntlrMsg) String() string {
 func (*CntlrMsg) ProtoMessage() {}
 
 func (x *CntlrMsg) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_portal_proto_msgTypes[60]
+	mi := &file_v1_portal_proto_msgTypes[63]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4446,7 +4661,7 @@ func (x *CntlrMsg) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CntlrMsg.ProtoReflect.Descriptor instead.
 func (*CntlrMsg) Descriptor() ([]byte, []int) {
-	return file_v1_portal_proto_rawDescGZIP(), []int{60}
+	return file_v1_portal_proto_rawDescGZIP(), []int{63}
 }
 
 func (x *CntlrMsg) GetCntlrId() string {
@@ -4532,7 +4747,7 @@ type CreateDaRequest struct {
 
 func (x *CreateDaRequest) Reset() {
 	*x = CreateDaRequest{}
-	mi := &file_v1_portal_proto_msgTypes[61]
+	mi := &file_v1_portal_proto_msgTypes[64]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4544,7 +4759,7 @@ func (x *CreateDaRequest) String() string {
 func (*CreateDaRequest) ProtoMessage() {}
 
 func (x *CreateDaRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_portal_proto_msgTypes[61]
+	mi := &file_v1_portal_proto_msgTypes[64]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4557,7 +4772,7 @@ func (x *CreateDaRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CreateDaRequest.ProtoReflect.Descriptor instead.
 func (*CreateDaRequest) Descriptor() ([]byte, []int) {
-	return file_v1_portal_proto_rawDescGZIP(), []int{61}
+	return file_v1_portal_proto_rawDescGZIP(), []int{64}
 }
 
 func (x *CreateDaRequest) GetDaName() string {
@@ -4704,7 +4919,7 @@ type CreateDaReply struct {
 
 func (x *CreateDaReply) Reset() {
 	*x = CreateDaReply{}
-	mi := &file_v1_portal_proto_msgTypes[62]
+	mi := &file_v1_portal_proto_msgTypes[65]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4716,7 +4931,7 @@ func (x *CreateDaReply) String() string {
 func (*CreateDaReply) ProtoMessage() {}
 
 func (x *CreateDaReply) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_portal_proto_msgTypes[62]
+	mi := &file_v1_portal_proto_msgTypes[65]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4729,7 +4944,7 @@ func (x *CreateDaReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CreateDaReply.ProtoReflect.Descriptor instead.
 func (*CreateDaReply) Descriptor() ([]byte, []int) {
-	return file_v1_portal_proto_rawDescGZIP(), []int{62}
+	return file_v1_portal_proto_rawDescGZIP(), []int{65}
 }
 
 func (x *CreateDaReply) GetReplyInfo() *ReplyInfo {
@@ -4765,7 +4980,7 @@ type DeleteDaRequest struct {
 
 func (x *DeleteDaRequest) Reset() {
 	*x = DeleteDaRequest{}
-	mi := &file_v1_portal_proto_msgTypes[63]
+	mi := &file_v1_portal_proto_msgTypes[66]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4777,7 +4992,7 @@ func (x *DeleteDaRequest) String() string {
 func (*DeleteDaRequest) ProtoMessage() {}
 
 func (x *DeleteDaRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_portal_proto_msgTypes[63]
+	mi := &file_v1_portal_proto_msgTypes[66]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4790,7 +5005,7 @@ func (x *DeleteDaRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteDaRequest.ProtoReflect.Descriptor instead.
 func (*DeleteDaRequest) Descriptor() ([]byte, []int) {
-	return file_v1_portal_proto_rawDescGZIP(), []int{63}
+	return file_v1_portal_proto_rawDescGZIP(), []int{66}
 }
 
 func (x *DeleteDaRequest) GetDaName() string {
@@ -4816,7 +5031,7 @@ type DeleteDaReply struct {
 
 func (x *DeleteDaReply) Reset() {
 	*x = DeleteDaReply{}
-	mi := &file_v1_portal_proto_msgTypes[64]
+	mi := &file_v1_portal_proto_msgTypes[67]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4828,7 +5043,7 @@ func (x *DeleteDaReply) String() string {
 func (*DeleteDaReply) ProtoMessage() {}
 
 func (x *DeleteDaReply) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_portal_proto_msgTypes[64]
+	mi := &file_v1_portal_proto_msgTypes[67]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4841,7 +5056,7 @@ func (x *DeleteDaReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteDaReply.ProtoReflect.Descriptor instead.
 func (*DeleteDaReply) Descriptor() ([]byte, []int) {
-	return file_v1_portal_proto_rawDescGZIP(), []int{64}
+	return file_v1_portal_proto_rawDescGZIP(), []int{67}
 }
 
 func (x *DeleteDaReply) GetReplyInfo() *ReplyInfo {
@@ -4862,7 +5077,7 @@ type UndeleteDaRequest struct {
 
 func (x *UndeleteDaRequest) Reset() {
 	*x = UndeleteDaRequest{}
-	mi := &file_v1_portal_proto_msgTypes[65]
+	mi := &file_v1_portal_proto_msgTypes[68]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4874,7 +5089,7 @@ func (x *UndeleteDaRequest) String() string {
 func (*UndeleteDaRequest) ProtoMessage() {}
 
 func (x *UndeleteDaRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_portal_proto_msgTypes[65]
+	mi := &file_v1_portal_proto_msgTypes[68]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4887,7 +5102,7 @@ func (x *UndeleteDaRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UndeleteDaRequest.ProtoReflect.Descriptor instead.
 func (*UndeleteDaRequest) Descriptor() ([]byte, []int) {
-	return file_v1_portal_proto_rawDescGZIP(), []int{65}
+	return file_v1_portal_proto_rawDescGZIP(), []int{68}
 }
 
 func (x *UndeleteDaRequest) GetDaName() string {
@@ -4921,7 +5136,7 @@ type UndeleteDaReply struct {
 
 func (x *UndeleteDaReply) Reset() {
 	*x = UndeleteDaReply{}
-	mi := &file_v1_portal_proto_msgTypes[66]
+	mi := &file_v1_portal_proto_msgTypes[69]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4933,7 +5148,7 @@ func (x *UndeleteDaReply) String() string {
 func (*UndeleteDaReply) ProtoMessage() {}
 
 func (x *UndeleteDaReply) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_portal_proto_msgTypes[66]
+	mi := &file_v1_portal_proto_msgTypes[69]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4946,7 +5161,7 @@ func (x *UndeleteDaReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UndeleteDaReply.ProtoReflect.Descriptor instead.
 func (*UndeleteDaReply) Descriptor() ([]byte, []int) {
-	return file_v1_portal_proto_rawDescGZIP(), []int{66}
+	return file_v1_portal_proto_rawDescGZIP(), []int{69}
 }
 
 func (x *UndeleteDaReply) GetReplyInfo() *ReplyInfo {
@@ -4989,7 +5204,7 @@ type ModifyDaRequest struct {
 
 func (x *ModifyDaRequest) Reset() {
 	*x = ModifyDaRequest{}
-	mi := &file_v1_portal_proto_msgTypes[67]
+	mi := &file_v1_portal_proto_msgTypes[70]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5001,7 +5216,7 @@ func (x *ModifyDaRequest) String() string {
 func (*ModifyDaRequest) ProtoMessage() {}
 
 func (x *ModifyDaRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_portal_proto_msgTypes[67]
+	mi := &file_v1_portal_proto_msgTypes[70]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5014,7 +5229,7 @@ func (x *ModifyDaRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ModifyDaRequest.ProtoReflect.Descriptor instead.
 func (*ModifyDaRequest) Descriptor() ([]byte, []int) {
-	return file_v1_portal_proto_rawDescGZIP(), []int{67}
+	return file_v1_portal_proto_rawDescGZIP(), []int{70}
 }
 
 func (x *ModifyDaRequest) GetDaName() string {
@@ -5132,7 +5347,7 @@ type ModifyDaReply struct {
 
 func (x *ModifyDaReply) Reset() {
 	*x = ModifyDaReply{}
-	mi := &file_v1_portal_proto_msgTypes[68]
+	mi := &file_v1_portal_proto_msgTypes[71]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5144,7 +5359,7 @@ func (x *ModifyDaReply) String() string {
 func (*ModifyDaReply) ProtoMessage() {}
 
 func (x *ModifyDaReply) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_portal_proto_msgTypes[68]
+	mi := &file_v1_portal_proto_msgTypes[71]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5157,7 +5372,7 @@ func (x *ModifyDaReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ModifyDaReply.ProtoReflect.Descriptor instead.
 func (*ModifyDaReply) Descriptor() ([]byte, []int) {
-	return file_v1_portal_proto_rawDescGZIP(), []int{68}
+	return file_v1_portal_proto_rawDescGZIP(), []int{71}
 }
 
 func (x *ModifyDaReply) GetReplyInfo() *ReplyInfo {
@@ -5187,7 +5402,7 @@ type ListDaRequest struct {
 
 func (x *ListDaRequest) Reset() {
 	*x = ListDaRequest{}
-	mi := &file_v1_portal_proto_msgTypes[69]
+	mi := &file_v1_portal_proto_msgTypes[72]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5199,7 +5414,7 @@ func (x *ListDaRequest) String() string {
 func (*ListDaRequest) ProtoMessage() {}
 
 func (x *ListDaRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_portal_proto_msgTypes[69]
+	mi := &file_v1_portal_proto_msgTypes[72]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5212,7 +5427,7 @@ func (x *ListDaRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListDaRequest.ProtoReflect.Descriptor instead.
 func (*ListDaRequest) Descriptor() ([]byte, []int) {
-	return file_v1_portal_proto_rawDescGZIP(), []int{69}
+	return file_v1_portal_proto_rawDescGZIP(), []int{72}
 }
 
 func (x *ListDaRequest) GetLimit() uint32 {
@@ -5261,7 +5476,7 @@ type ListDaReply struct {
 
 func (x *ListDaReply) Reset() {
 	*x = ListDaReply{}
-	mi := &file_v1_portal_proto_msgTypes[70]
+	mi := &file_v1_portal_proto_msgTypes[73]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5273,7 +5488,7 @@ func (x *ListDaReply) String() string {
 func (*ListDaReply) ProtoMessage() {}
 
 func (x *ListDaReply) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_portal_proto_msgTypes[70]
+	mi := &file_v1_portal_proto_msgTypes[73]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5286,7 +5501,7 @@ func (x *ListDaReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListDaReply.ProtoReflect.Descriptor instead.
 func (*ListDaReply) Descriptor() ([]byte, []int) {
-	return file_v1_portal_proto_rawDescGZIP(), []int{70}
+	return file_v1_portal_proto_rawDescGZIP(), []int{73}
 }
 
 func (x *ListDaReply) GetReplyInfo() *ReplyInfo {
@@ -5319,7 +5534,7 @@ type GetDaRequest struct {
 
 func (x *GetDaRequest) Reset() {
 	*x = GetDaRequest{}
-	mi := &file_v1_portal_proto_msgTypes[71]
+	mi := &file_v1_portal_proto_msgTypes[74]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5331,7 +5546,7 @@ func (x *GetDaRequest) String() string {
 func (*GetDaRequest) ProtoMessage() {}
 
 func (x *GetDaRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_portal_proto_msgTypes[71]
+	mi := &file_v1_portal_proto_msgTypes[74]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5344,7 +5559,7 @@ func (x *GetDaRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetDaRequest.ProtoReflect.Descriptor instead.
 func (*GetDaRequest) Descriptor() ([]byte, []int) {
-	return file_v1_portal_proto_rawDescGZIP(), []int{71}
+	return file_v1_portal_proto_rawDescGZIP(), []int{74}
 }
 
 func (x *GetDaRequest) GetDaName() string {
@@ -5364,7 +5579,7 @@ type GetDaReply struct {
 
 func (x *GetDaReply) Reset() {
 	*x = GetDaReply{}
-	mi := &file_v1_portal_proto_msgTypes[72]
+	mi := &file_v1_portal_proto_msgTypes[75]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5376,7 +5591,7 @@ func (x *GetDaReply) String() string {
 func (*GetDaReply) ProtoMessage() {}
 
 func (x *GetDaReply) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_portal_proto_msgTypes[72]
+	mi := &file_v1_portal_proto_msgTypes[75]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5389,7 +5604,7 @@ func (x *GetDaReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetDaReply.ProtoReflect.Descriptor instead.
 func (*GetDaReply) Descriptor() ([]byte, []int) {
-	return file_v1_portal_proto_rawDescGZIP(), []int{72}
+	return file_v1_portal_proto_rawDescGZIP(), []int{75}
 }
 
 func (x *GetDaReply) GetReplyInfo() *ReplyInfo {
@@ -5415,7 +5630,7 @@ type SyncupDaRequest struct {
 
 func (x *SyncupDaRequest) Reset() {
 	*x = SyncupDaRequest{}
-	mi := &file_v1_portal_proto_msgTypes[73]
+	mi := &file_v1_portal_proto_msgTypes[76]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5427,7 +5642,7 @@ func (x *SyncupDaRequest) String() string {
 func (*SyncupDaRequest) ProtoMessage() {}
 
 func (x *SyncupDaRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_portal_proto_msgTypes[73]
+	mi := &file_v1_portal_proto_msgTypes[76]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5440,7 +5655,7 @@ func (x *SyncupDaRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SyncupDaRequest.ProtoReflect.Descriptor instead.
 func (*SyncupDaRequest) Descriptor() ([]byte, []int) {
-	return file_v1_portal_proto_rawDescGZIP(), []int{73}
+	return file_v1_portal_proto_rawDescGZIP(), []int{76}
 }
 
 func (x *SyncupDaRequest) GetDaName() string {
@@ -5460,7 +5675,7 @@ type SyncupDaReply struct {
 
 func (x *SyncupDaReply) Reset() {
 	*x = SyncupDaReply{}
-	mi := &file_v1_portal_proto_msgTypes[74]
+	mi := &file_v1_portal_proto_msgTypes[77]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5472,7 +5687,7 @@ func (x *SyncupDaReply) String() string {
 func (*SyncupDaReply) ProtoMessage() {}
 
 func (x *SyncupDaReply) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_portal_proto_msgTypes[74]
+	mi := &file_v1_portal_proto_msgTypes[77]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5485,7 +5700,7 @@ func (x *SyncupDaReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SyncupDaReply.ProtoReflect.Descriptor instead.
 func (*SyncupDaReply) Descriptor() ([]byte, []int) {
-	return file_v1_portal_proto_rawDescGZIP(), []int{74}
+	return file_v1_portal_proto_rawDescGZIP(), []int{77}
 }
 
 func (x *SyncupDaReply) GetReplyInfo() *ReplyInfo {
@@ -5513,7 +5728,7 @@ type FailoverDaRequest struct {
 
 func (x *FailoverDaRequest) Reset() {
 	*x = FailoverDaRequest{}
-	mi := &file_v1_portal_proto_msgTypes[75]
+	mi := &file_v1_portal_proto_msgTypes[78]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5525,7 +5740,7 @@ func (x *FailoverDaRequest) String() string {
 func (*FailoverDaRequest) ProtoMessage() {}
 
 func (x *FailoverDaRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_portal_proto_msgTypes[75]
+	mi := &file_v1_portal_proto_msgTypes[78]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5538,7 +5753,7 @@ func (x *FailoverDaRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FailoverDaRequest.ProtoReflect.Descriptor instead.
 func (*FailoverDaRequest) Descriptor() ([]byte, []int) {
-	return file_v1_portal_proto_rawDescGZIP(), []int{75}
+	return file_v1_portal_proto_rawDescGZIP(), []int{78}
 }
 
 func (x *FailoverDaRequest) GetDaName() string {
@@ -5565,7 +5780,7 @@ type FailoverDaReply struct {
 
 func (x *FailoverDaReply) Reset() {
 	*x = FailoverDaReply{}
-	mi := &file_v1_portal_proto_msgTypes[76]
+	mi := &file_v1_portal_proto_msgTypes[79]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5577,7 +5792,7 @@ func (x *FailoverDaReply) String() string {
 func (*FailoverDaReply) ProtoMessage() {}
 
 func (x *FailoverDaReply) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_portal_proto_msgTypes[76]
+	mi := &file_v1_portal_proto_msgTypes[79]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5590,7 +5805,7 @@ func (x *FailoverDaReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FailoverDaReply.ProtoReflect.Descriptor instead.
 func (*FailoverDaReply) Descriptor() ([]byte, []int) {
-	return file_v1_portal_proto_rawDescGZIP(), []int{76}
+	return file_v1_portal_proto_rawDescGZIP(), []int{79}
 }
 
 func (x *FailoverDaReply) GetReplyInfo() *ReplyInfo {
@@ -5620,7 +5835,7 @@ type RecoverDaRequest struct {
 
 func (x *RecoverDaRequest) Reset() {
 	*x = RecoverDaRequest{}
-	mi := &file_v1_portal_proto_msgTypes[77]
+	mi := &file_v1_portal_proto_msgTypes[80]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5632,7 +5847,7 @@ func (x *RecoverDaRequest) String() string {
 func (*RecoverDaRequest) ProtoMessage() {}
 
 func (x *RecoverDaRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_portal_proto_msgTypes[77]
+	mi := &file_v1_portal_proto_msgTypes[80]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5645,7 +5860,7 @@ func (x *RecoverDaRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RecoverDaRequest.ProtoReflect.Descriptor instead.
 func (*RecoverDaRequest) Descriptor() ([]byte, []int) {
-	return file_v1_portal_proto_rawDescGZIP(), []int{77}
+	return file_v1_portal_proto_rawDescGZIP(), []int{80}
 }
 
 func (x *RecoverDaRequest) GetDaName() string {
@@ -5679,7 +5894,7 @@ type RecoverDaReply struct {
 
 func (x *RecoverDaReply) Reset() {
 	*x = RecoverDaReply{}
-	mi := &file_v1_portal_proto_msgTypes[78]
+	mi := &file_v1_portal_proto_msgTypes[81]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5691,7 +5906,7 @@ func (x *RecoverDaReply) String() string {
 func (*RecoverDaReply) ProtoMessage() {}
 
 func (x *RecoverDaReply) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_portal_proto_msgTypes[78]
+	mi := &file_v1_portal_proto_msgTypes[81]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5704,7 +5919,7 @@ func (x *RecoverDaReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RecoverDaReply.ProtoReflect.Descriptor instead.
 func (*RecoverDaReply) Descriptor() ([]byte, []int) {
-	return file_v1_portal_proto_rawDescGZIP(), []int{78}
+	return file_v1_portal_proto_rawDescGZIP(), []int{81}
 }
 
 func (x *RecoverDaReply) GetReplyInfo() *ReplyInfo {
@@ -5737,7 +5952,7 @@ type ScrubDaRequest struct {
 
 func (x *ScrubDaRequest) Reset() {
 	*x = ScrubDaRequest{}
-	mi := &file_v1_portal_proto_msgTypes[79]
+	mi := &file_v1_portal_proto_msgTypes[82]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5749,7 +5964,7 @@ func (x *ScrubDaRequest) String() string {
 func (*ScrubDaRequest) ProtoMessage() {}
 
 func (x *ScrubDaRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_portal_proto_msgTypes[79]
+	mi := &file_v1_portal_proto_msgTypes[82]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5762,7 +5977,7 @@ func (x *ScrubDaRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ScrubDaRequest.ProtoReflect.Descriptor instead.
 func (*ScrubDaRequest) Descriptor() ([]byte, []int) {
-	return file_v1_portal_proto_rawDescGZIP(), []int{79}
+	return file_v1_portal_proto_rawDescGZIP(), []int{82}
 }
 
 func (x *ScrubDaRequest) GetDaName() string {
@@ -5796,7 +6011,7 @@ type ScrubDaReply struct {
 
 func (x *ScrubDaReply) Reset() {
 	*x = ScrubDaReply{}
-	mi := &file_v1_portal_proto_msgTypes[80]
+	mi := &file_v1_portal_proto_msgTypes[83]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5808,7 +6023,7 @@ func (x *ScrubDaReply) String() string {
 func (*ScrubDaReply) ProtoMessage() {}
 
 func (x *ScrubDaReply) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_portal_proto_msgTypes[80]
+	mi := &file_v1_portal_proto_msgTypes[83]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5821,7 +6036,7 @@ func (x *ScrubDaReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ScrubDaReply.ProtoReflect.Descriptor instead.
 func (*ScrubDaReply) Descriptor() ([]byte, []int) {
-	return file_v1_portal_proto_rawDescGZIP(), []int{80}
+	return file_v1_portal_proto_rawDescGZIP(), []int{83}
 }
 
 func (x *ScrubDaReply) GetReplyInfo() *ReplyInfo {
@@ -5863,7 +6078,7 @@ type SnapMsg struct {
 
 func (x *SnapMsg) Reset() {
 	*x = SnapMsg{}
-	mi := &file_v1_portal_proto_msgTypes[81]
+	mi := &file_v1_portal_proto_msgTypes[84]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5875,7 +6090,7 @@ func (x *SnapMsg) String() string {
 func (*SnapMsg) ProtoMessage() {}
 
 func (x *SnapMsg) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_portal_proto_msgTypes[81]
+	mi := &file_v1_portal_proto_msgTypes[84]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5888,7 +6103,7 @@ func (x *SnapMsg) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SnapMsg.ProtoReflect.Descriptor instead.
 func (*SnapMsg) Descriptor() ([]byte, []int) {
-	return file_v1_portal_proto_rawDescGZIP(), []int{81}
+	return file_v1_portal_proto_rawDescGZIP(), []int{84}
 }
 
 func (x *SnapMsg) GetSnapId() string {
@@ -6017,7 +6232,7 @@ type CreateSnapRequest struct {
 
 func (x *CreateSnapRequest) Reset() {
 	*x = CreateSnapRequest{}
-	mi := &file_v1_portal_proto_msgTypes[82]
+	mi := &file_v1_portal_proto_msgTypes[85]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6029,7 +6244,7 @@ func (x *CreateSnapRequest) String() string {
 func (*CreateSnapRequest) ProtoMessage() {}
 
 func (x *CreateSnapRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_portal_proto_msgTypes[82]
+	mi := &file_v1_portal_proto_msgTypes[85]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6042,7 +6257,7 @@ func (x *CreateSnapRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CreateSnapRequest.ProtoReflect.Descriptor instead.
 func (*CreateSnapRequest) Descriptor() ([]byte, []int) {
-	return file_v1_portal_proto_rawDescGZIP(), []int{82}
+	return file_v1_portal_proto_rawDescGZIP(), []int{85}
 }
 
 func (x *CreateSnapRequest) GetDaName() string {
@@ -6085,7 +6300,7 @@ type CreateSnapReply struct {
 
 func (x *CreateSnapReply) Reset() {
 	*x = CreateSnapReply{}
-	mi := &file_v1_portal_proto_msgTypes[83]
+	mi := &file_v1_portal_proto_msgTypes[86]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6097,7 +6312,7 @@ func (x *CreateSnapReply) String() string {
 func (*CreateSnapReply) ProtoMessage() {}
 
 func (x *CreateSnapReply) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_portal_proto_msgTypes[83]
+	mi := &file_v1_portal_proto_msgTypes[86]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6110,7 +6325,7 @@ func (x *CreateSnapReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CreateSnapReply.ProtoReflect.Descriptor instead.
 func (*CreateSnapReply) Descriptor() ([]byte, []int) {
-	return file_v1_portal_proto_rawDescGZIP(), []int{83}
+	return file_v1_portal_proto_rawDescGZIP(), []int{86}
 }
 
 func (x *CreateSnapReply) GetReplyInfo() *ReplyInfo {
@@ -6151,7 +6366,7 @@ type DeleteSnapRequest struct {
 
 func (x *DeleteSnapRequest) Reset() {
 	*x = DeleteSnapRequest{}
-	mi := &file_v1_portal_proto_msgTypes[84]
+	mi := &file_v1_portal_proto_msgTypes[87]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6163,7 +6378,7 @@ func (x *DeleteSnapRequest) String() string {
 func (*DeleteSnapRequest) ProtoMessage() {}
 
 func (x *DeleteSnapRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_portal_proto_msgTypes[84]
+	mi := &file_v1_portal_proto_msgTypes[87]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6176,7 +6391,7 @@ func (x *DeleteSnapRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteSnapRequest.ProtoReflect.Descriptor instead.
 func (*DeleteSnapRequest) Descriptor() ([]byte, []int) {
-	return file_v1_portal_proto_rawDescGZIP(), []int{84}
+	return file_v1_portal_proto_rawDescGZIP(), []int{87}
 }
 
 func (x *DeleteSnapRequest) GetDaName() string {
@@ -6202,7 +6417,7 @@ type DeleteSnapReply struct {
 
 func (x *DeleteSnapReply) Reset() {
 	*x = DeleteSnapReply{}
-	mi := &file_v1_portal_proto_msgTypes[85]
+	mi := &file_v1_portal_proto_msgTypes[88]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6214,7 +6429,7 @@ func (x *DeleteSnapReply) String() string {
 func (*DeleteSnapReply) ProtoMessage() {}
 
 func (x *DeleteSnapReply) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_portal_proto_msgTypes[85]
+	mi := &file_v1_portal_proto_msgTypes[88]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6227,7 +6442,7 @@ func (x *DeleteSnapReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteSnapReply.ProtoReflect.Descriptor instead.
 func (*DeleteSnapReply) Descriptor() ([]byte, []int) {
-	return file_v1_portal_proto_rawDescGZIP(), []int{85}
+	return file_v1_portal_proto_rawDescGZIP(), []int{88}
 }
 
 func (x *DeleteSnapReply) GetReplyInfo() *ReplyInfo {
@@ -6247,7 +6462,7 @@ type RollbackSnapRequest struct {
 
 func (x *RollbackSnapRequest) Reset() {
 	*x = RollbackSnapRequest{}
-	mi := &file_v1_portal_proto_msgTypes[86]
+	mi := &file_v1_portal_proto_msgTypes[89]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6259,7 +6474,7 @@ func (x *RollbackSnapRequest) String() string {
 func (*RollbackSnapRequest) ProtoMessage() {}
 
 func (x *RollbackSnapRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_portal_proto_msgTypes[86]
+	mi := &file_v1_portal_proto_msgTypes[89]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6272,7 +6487,7 @@ func (x *RollbackSnapRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RollbackSnapRequest.ProtoReflect.Descriptor instead.
 func (*RollbackSnapRequest) Descriptor() ([]byte, []int) {
-	return file_v1_portal_proto_rawDescGZIP(), []int{86}
+	return file_v1_portal_proto_rawDescGZIP(), []int{89}
 }
 
 func (x *RollbackSnapRequest) GetDaName() string {
@@ -6299,7 +6514,7 @@ type RollbackSnapReply struct {
 
 func (x *RollbackSnapReply) Reset() {
 	*x = RollbackSnapReply{}
-	mi := &file_v1_portal_proto_msgTypes[87]
+	mi := &file_v1_portal_proto_msgTypes[90]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6311,7 +6526,7 @@ func (x *RollbackSnapReply) String() string {
 func (*RollbackSnapReply) ProtoMessage() {}
 
 func (x *RollbackSnapReply) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_portal_proto_msgTypes[87]
+	mi := &file_v1_portal_proto_msgTypes[90]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6324,7 +6539,7 @@ func (x *RollbackSnapReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RollbackSnapReply.ProtoReflect.Descriptor instead.
 func (*RollbackSnapReply) Descriptor() ([]byte, []int) {
-	return file_v1_portal_proto_rawDescGZIP(), []int{87}
+	return file_v1_portal_proto_rawDescGZIP(), []int{90}
 }
 
 func (x *RollbackSnapReply) GetReplyInfo() *ReplyInfo {
@@ -6354,7 +6569,7 @@ type ModifySnapRequest struct {
 
 func (x *ModifySnapRequest) Reset() {
 	*x = ModifySnapRequest{}
-	mi := &file_v1_portal_proto_msgTypes[88]
+	mi := &file_v1_portal_proto_msgTypes[91]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6366,7 +6581,7 @@ func (x *ModifySnapRequest) String() string {
 func (*ModifySnapRequest) ProtoMessage() {}
 
 func (x *ModifySnapRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_portal_proto_msgTypes[88]
+	mi := &file_v1_portal_proto_msgTypes[91]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6379,7 +6594,7 @@ func (x *ModifySnapRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ModifySnapRequest.ProtoReflect.Descriptor instead.
 func (*ModifySnapRequest) Descriptor() ([]byte, []int) {
-	return file_v1_portal_proto_rawDescGZIP(), []int{88}
+	return file_v1_portal_proto_rawDescGZIP(), []int{91}
 }
 
 func (x *ModifySnapRequest) GetDaName() string {
@@ -6427,7 +6642,7 @@ type ModifySnapReply struct {
 
 func (x *ModifySnapReply) Reset() {
 	*x = ModifySnapReply{}
-	mi := &file_v1_portal_proto_msgTypes[89]
+	mi := &file_v1_portal_proto_msgTypes[92]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6439,7 +6654,7 @@ func (x *ModifySnapReply) String() string {
 func (*ModifySnapReply) ProtoMessage() {}
 
 func (x *ModifySnapReply) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_portal_proto_msgTypes[89]
+	mi := &file_v1_portal_proto_msgTypes[92]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6452,7 +6667,7 @@ func (x *ModifySnapReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ModifySnapReply.ProtoReflect.Descriptor instead.
 func (*ModifySnapReply) Descriptor() ([]byte, []int) {
-	return file_v1_portal_proto_rawDescGZIP(), []int{89}
+	return file_v1_portal_proto_rawDescGZIP(), []int{92}
 }
 
 func (x *ModifySnapReply) GetReplyInfo() *ReplyInfo {
@@ -6482,7 +6697,7 @@ type ListSnapRequest struct {
 
 func (x *ListSnapRequest) Reset() {
 	*x = ListSnapRequest{}
-	mi := &file_v1_portal_proto_msgTypes[90]
+	mi := &file_v1_portal_proto_msgTypes[93]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6494,7 +6709,7 @@ func (x *ListSnapRequest) String() string {
 func (*ListSnapRequest) ProtoMessage() {}
 
 func (x *ListSnapRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_portal_proto_msgTypes[90]
+	mi := &file_v1_portal_proto_msgTypes[93]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6507,7 +6722,7 @@ func (x *ListSnapRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListSnapRequest.ProtoReflect.Descriptor instead.
 func (*ListSnapRequest) Descriptor() ([]byte, []int) {
-	return file_v1_portal_proto_rawDescGZIP(), []int{90}
+	return file_v1_portal_proto_rawDescGZIP(), []int{93}
 }
 
 func (x *ListSnapRequest) GetLimit() uint32 {
@@ -6556,7 +6771,7 @@ type ListSnapReply struct {
 
 func (x *ListSnapReply) Reset() {
 	*x = ListSnapReply{}
-	mi := &file_v1_portal_proto_msgTypes[91]
+	mi := &file_v1_portal_proto_msgTypes[94]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6568,7 +6783,7 @@ func (x *ListSnapReply) String() string {
 func (*ListSnapReply) ProtoMessage() {}
 
 func (x *ListSnapReply) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_portal_proto_msgTypes[91]
+	mi := &file_v1_portal_proto_msgTypes[94]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6581,7 +6796,7 @@ func (x *ListSnapReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListSnapReply.ProtoReflect.Descriptor instead.
 func (*ListSnapReply) Descriptor() ([]byte, []int) {
-	return file_v1_portal_proto_rawDescGZIP(), []int{91}
+	return file_v1_portal_proto_rawDescGZIP(), []int{94}
 }
 
 func (x *ListSnapReply) GetReplyInfo() *ReplyInfo {
@@ -6618,7 +6833,7 @@ type GetSnapRequest struct {
 
 func (x *GetSnapRequest) Reset() {
 	*x = GetSnapRequest{}
-	mi := &file_v1_portal_proto_msgTypes[92]
+	mi := &file_v1_portal_proto_msgTypes[95]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6630,7 +6845,7 @@ func (x *GetSnapRequest) String() string {
 func (*GetSnapRequest) ProtoMessage() {}
 
 func (x *GetSnapRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_portal_proto_msgTypes[92]
+	mi := &file_v1_portal_proto_msgTypes[95]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6643,7 +6858,7 @@ func (x *GetSnapRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetSnapRequest.ProtoReflect.Descriptor instead.
 func (*GetSnapRequest) Descriptor() ([]byte, []int) {
-	return file_v1_portal_proto_rawDescGZIP(), []int{92}
+	return file_v1_portal_proto_rawDescGZIP(), []int{95}
 }
 
 func (x *GetSnapRequest) GetDaName() string {
@@ -6677,7 +6892,7 @@ type GetSnapReply struct {
 
 func (x *GetSnapReply) Reset() {
 	*x = GetSnapReply{}
-	mi := &file_v1_portal_proto_msgTypes[93]
+	mi := &file_v1_portal_proto_msgTypes[96]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6689,7 +6904,7 @@ func (x *GetSnapReply) String() string {
 func (*GetSnapReply) ProtoMessage() {}
 
 func (x *GetSnapReply) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_portal_proto_msgTypes[93]
+	mi := &file_v1_portal_proto_msgTypes[96]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6702,7 +6917,7 @@ func (x *GetSnapReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetSnapReply.ProtoReflect.Descriptor instead.
 func (*GetSnapReply) Descriptor() ([]byte, []int) {
-	return file_v1_portal_proto_rawDescGZIP(), []int{93}
+	return file_v1_portal_proto_rawDescGZIP(), []int{96}
 }
 
 func (x *GetSnapReply) GetReplyInfo() *ReplyInfo {
@@ -6740,7 +6955,7 @@ type ExpMsg struct {
 
 func (x *ExpMsg) Reset() {
 	*x = ExpMsg{}
-	mi := &file_v1_portal_proto_msgTypes[94]
+	mi := &file_v1_portal_proto_msgTypes[97]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6752,7 +6967,7 @@ func (x *ExpMsg) String() string {
 func (*ExpMsg) ProtoMessage() {}
 
 func (x *ExpMsg) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_portal_proto_msgTypes[94]
+	mi := &file_v1_portal_proto_msgTypes[97]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6765,7 +6980,7 @@ func (x *ExpMsg) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExpMsg.ProtoReflect.Descriptor instead.
 func (*ExpMsg) Descriptor() ([]byte, []int) {
-	return file_v1_portal_proto_rawDescGZIP(), []int{94}
+	return file_v1_portal_proto_rawDescGZIP(), []int{97}
 }
 
 func (x *ExpMsg) GetExpId() string {
@@ -6873,7 +7088,7 @@ type EsMsg struct {
 
 func (x *EsMsg) Reset() {
 	*x = EsMsg{}
-	mi := &file_v1_portal_proto_msgTypes[95]
+	mi := &file_v1_portal_proto_msgTypes[98]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6885,7 +7100,7 @@ func (x *EsMsg) String() string {
 func (*EsMsg) ProtoMessage() {}
 
 func (x *EsMsg) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_portal_proto_msgTypes[95]
+	mi := &file_v1_portal_proto_msgTypes[98]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6898,7 +7113,7 @@ func (x *EsMsg) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EsMsg.ProtoReflect.Descriptor instead.
 func (*EsMsg) Descriptor() ([]byte, []int) {
-	return file_v1_portal_proto_rawDescGZIP(), []int{95}
+	return file_v1_portal_proto_rawDescGZIP(), []int{98}
 }
 
 func (x *EsMsg) GetEsId() string {
@@ -6961,7 +7176,7 @@ type CreateExpRequest struct {
 
 func (x *CreateExpRequest) Reset() {
 	*x = CreateExpRequest{}
-	mi := &file_v1_portal_proto_msgTypes[96]
+	mi := &file_v1_portal_proto_msgTypes[99]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6973,7 +7188,7 @@ func (x *CreateExpRequest) String() string {
 func (*CreateExpRequest) ProtoMessage() {}
 
 func (x *CreateExpRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_portal_proto_msgTypes[96]
+	mi := &file_v1_portal_proto_msgTypes[99]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6986,7 +7201,7 @@ func (x *CreateExpRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CreateExpRequest.ProtoReflect.Descriptor instead.
 func (*CreateExpRequest) Descriptor() ([]byte, []int) {
-	return file_v1_portal_proto_rawDescGZIP(), []int{96}
+	return file_v1_portal_proto_rawDescGZIP(), []int{99}
 }
 
 func (x *CreateExpRequest) GetDaName() string {
@@ -7055,7 +7270,7 @@ type CreateExpReply struct {
 
 func (x *CreateExpReply) Reset() {
 	*x = CreateExpReply{}
-	mi := &file_v1_portal_proto_msgTypes[97]
+	mi := &file_v1_portal_proto_msgTypes[100]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7067,7 +7282,7 @@ func (x *CreateExpReply) String() string {
 func (*CreateExpReply) ProtoMessage() {}
 
 func (x *CreateExpReply) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_portal_proto_msgTypes[97]
+	mi := &file_v1_portal_proto_msgTypes[100]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7080,7 +7295,7 @@ func (x *CreateExpReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CreateExpReply.ProtoReflect.Descriptor instead.
 func (*CreateExpReply) Descriptor() ([]byte, []int) {
-	return file_v1_portal_proto_rawDescGZIP(), []int{97}
+	return file_v1_portal_proto_rawDescGZIP(), []int{100}
 }
 
 func (x *CreateExpReply) GetReplyInfo() *ReplyInfo {
@@ -7113,7 +7328,7 @@ type DeleteExpRequest struct {
 
 func (x *DeleteExpRequest) Reset() {
 	*x = DeleteExpRequest{}
-	mi := &file_v1_portal_proto_msgTypes[98]
+	mi := &file_v1_portal_proto_msgTypes[101]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7125,7 +7340,7 @@ func (x *DeleteExpRequest) String() string {
 func (*DeleteExpRequest) ProtoMessage() {}
 
 func (x *DeleteExpRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_portal_proto_msgTypes[98]
+	mi := &file_v1_portal_proto_msgTypes[101]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7138,7 +7353,7 @@ func (x *DeleteExpRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteExpRequest.ProtoReflect.Descriptor instead.
 func (*DeleteExpRequest) Descriptor() ([]byte, []int) {
-	return file_v1_portal_proto_rawDescGZIP(), []int{98}
+	return file_v1_portal_proto_rawDescGZIP(), []int{101}
 }
 
 func (x *DeleteExpRequest) GetDaName() string {
@@ -7171,7 +7386,7 @@ type DeleteExpReply struct {
 
 func (x *DeleteExpReply) Reset() {
 	*x = DeleteExpReply{}
-	mi := &file_v1_portal_proto_msgTypes[99]
+	mi := &file_v1_portal_proto_msgTypes[102]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7183,7 +7398,7 @@ func (x *DeleteExpReply) String() string {
 func (*DeleteExpReply) ProtoMessage() {}
 
 func (x *DeleteExpReply) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_portal_proto_msgTypes[99]
+	mi := &file_v1_portal_proto_msgTypes[102]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7196,7 +7411,7 @@ func (x *DeleteExpReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteExpReply.ProtoReflect.Descriptor instead.
 func (*DeleteExpReply) Descriptor() ([]byte, []int) {
-	return file_v1_portal_proto_rawDescGZIP(), []int{99}
+	return file_v1_portal_proto_rawDescGZIP(), []int{102}
 }
 
 func (x *DeleteExpReply) GetReplyInfo() *ReplyInfo {
@@ -7230,7 +7445,7 @@ type ModifyExpRequest struct {
 
 func (x *ModifyExpRequest) Reset() {
 	*x = ModifyExpRequest{}
-	mi := &file_v1_portal_proto_msgTypes[100]
+	mi := &file_v1_portal_proto_msgTypes[103]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7242,7 +7457,7 @@ func (x *ModifyExpRequest) String() string {
 func (*ModifyExpRequest) ProtoMessage() {}
 
 func (x *ModifyExpRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_portal_proto_msgTypes[100]
+	mi := &file_v1_portal_proto_msgTypes[103]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7255,7 +7470,7 @@ func (x *ModifyExpRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ModifyExpRequest.ProtoReflect.Descriptor instead.
 func (*ModifyExpRequest) Descriptor() ([]byte, []int) {
-	return file_v1_portal_proto_rawDescGZIP(), []int{100}
+	return file_v1_portal_proto_rawDescGZIP(), []int{103}
 }
 
 func (x *ModifyExpRequest) GetDaName() string {
@@ -7345,7 +7560,7 @@ type ModifyExpReply struct {
 
 func (x *ModifyExpReply) Reset() {
 	*x = ModifyExpReply{}
-	mi := &file_v1_portal_proto_msgTypes[101]
+	mi := &file_v1_portal_proto_msgTypes[104]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7357,7 +7572,7 @@ func (x *ModifyExpReply) String() string {
 func (*ModifyExpReply) ProtoMessage() {}
 
 func (x *ModifyExpReply) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_portal_proto_msgTypes[101]
+	mi := &file_v1_portal_proto_msgTypes[104]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7370,7 +7585,7 @@ func (x *ModifyExpReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ModifyExpReply.ProtoReflect.Descriptor instead.
 func (*ModifyExpReply) Descriptor() ([]byte, []int) {
-	return file_v1_portal_proto_rawDescGZIP(), []int{101}
+	return file_v1_portal_proto_rawDescGZIP(), []int{104}
 }
 
 func (x *ModifyExpReply) GetReplyInfo() *ReplyInfo {
@@ -7401,7 +7616,7 @@ type ListExpRequest struct {
 
 func (x *ListExpRequest) Reset() {
 	*x = ListExpRequest{}
-	mi := &file_v1_portal_proto_msgTypes[102]
+	mi := &file_v1_portal_proto_msgTypes[105]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7413,7 +7628,7 @@ func (x *ListExpRequest) String() string {
 func (*ListExpRequest) ProtoMessage() {}
 
 func (x *ListExpRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_portal_proto_msgTypes[102]
+	mi := &file_v1_portal_proto_msgTypes[105]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7426,7 +7641,7 @@ func (x *ListExpRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListExpRequest.ProtoReflect.Descriptor instead.
 func (*ListExpRequest) Descriptor() ([]byte, []int) {
-	return file_v1_portal_proto_rawDescGZIP(), []int{102}
+	return file_v1_portal_proto_rawDescGZIP(), []int{105}
 }
 
 func (x *ListExpRequest) GetLimit() uint32 {
@@ -7482,7 +7697,7 @@ type ListExpReply struct {
 
 func (x *ListExpReply) Reset() {
 	*x = ListExpReply{}
-	mi := &file_v1_portal_proto_msgTypes[103]
+	mi := &file_v1_portal_proto_msgTypes[106]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7494,7 +7709,7 @@ func (x *ListExpReply) String() string {
 func (*ListExpReply) ProtoMessage() {}
 
 func (x *ListExpReply) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_portal_proto_msgTypes[103]
+	mi := &file_v1_portal_proto_msgTypes[106]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7507,7 +7722,7 @@ func (x *ListExpReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListExpReply.ProtoReflect.Descriptor instead.
 func (*ListExpReply) Descriptor() ([]byte, []int) {
-	return file_v1_portal_proto_rawDescGZIP(), []int{103}
+	return file_v1_portal_proto_rawDescGZIP(), []int{106}
 }
 
 func (x *ListExpReply) GetReplyInfo() *ReplyInfo {
@@ -7542,7 +7757,7 @@ type GetExpRequest struct {
 
 func (x *GetExpRequest) Reset() {
 	*x = GetExpRequest{}
-	mi := &file_v1_portal_proto_msgTypes[104]
+	mi := &file_v1_portal_proto_msgTypes[107]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7554,7 +7769,7 @@ func (x *GetExpRequest) String() string {
 func (*GetExpRequest) ProtoMessage() {}
 
 func (x *GetExpRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_portal_proto_msgTypes[104]
+	mi := &file_v1_portal_proto_msgTypes[107]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7567,7 +7782,7 @@ func (x *GetExpRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetExpRequest.ProtoReflect.Descriptor instead.
 func (*GetExpRequest) Descriptor() ([]byte, []int) {
-	return file_v1_portal_proto_rawDescGZIP(), []int{104}
+	return file_v1_portal_proto_rawDescGZIP(), []int{107}
 }
 
 func (x *GetExpRequest) GetDaName() string {
@@ -7601,7 +7816,7 @@ type GetExpReply struct {
 
 func (x *GetExpReply) Reset() {
 	*x = GetExpReply{}
-	mi := &file_v1_portal_proto_msgTypes[105]
+	mi := &file_v1_portal_proto_msgTypes[108]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7613,7 +7828,7 @@ func (x *GetExpReply) String() string {
 func (*GetExpReply) ProtoMessage() {}
 
 func (x *GetExpReply) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_portal_proto_msgTypes[105]
+	mi := &file_v1_portal_proto_msgTypes[108]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7626,7 +7841,7 @@ func (x *GetExpReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetExpReply.ProtoReflect.Descriptor instead.
 func (*GetExpReply) Descriptor() ([]byte, []int) {
-	return file_v1_portal_proto_rawDescGZIP(), []int{105}
+	return file_v1_portal_proto_rawDescGZIP(), []int{108}
 }
 
 func (x *GetExpReply) GetReplyInfo() *ReplyInfo {
@@ -7662,7 +7877,7 @@ type OrphanMsg struct {
 
 func (x *OrphanMsg) Reset() {
 	*x = OrphanMsg{}
-	mi := &file_v1_portal_proto_msgTypes[106]
+	mi := &file_v1_portal_proto_msgTypes[109]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7674,7 +7889,7 @@ func (x *OrphanMsg) String() string {
 func (*OrphanMsg) ProtoMessage() {}
 
 func (x *OrphanMsg) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_portal_proto_msgTypes[106]
+	mi := &file_v1_portal_proto_msgTypes[109]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7687,7 +7902,7 @@ func (x *OrphanMsg) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use OrphanMsg.ProtoReflect.Descriptor instead.
 func (*OrphanMsg) Descriptor() ([]byte, []int) {
-	return file_v1_portal_proto_rawDescGZIP(), []int{106}
+	return file_v1_portal_proto_rawDescGZIP(), []int{109}
 }
 
 func (x *OrphanMsg) GetOrphanId() string {
@@ -7761,7 +7976,7 @@ type ListOrphanRequest struct {
 
 func (x *ListOrphanRequest) Reset() {
 	*x = ListOrphanRequest{}
-	mi := &file_v1_portal_proto_msgTypes[107]
+	mi := &file_v1_portal_proto_msgTypes[110]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7773,7 +7988,7 @@ func (x *ListOrphanRequest) String() string {
 func (*ListOrphanRequest) ProtoMessage() {}
 
 func (x *ListOrphanRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_portal_proto_msgTypes[107]
+	mi := &file_v1_portal_proto_msgTypes[110]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7786,7 +8001,7 @@ func (x *ListOrphanRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListOrphanRequest.ProtoReflect.Descriptor instead.
 func (*ListOrphanRequest) Descriptor() ([]byte, []int) {
-	return file_v1_portal_proto_rawDescGZIP(), []int{107}
+	return file_v1_portal_proto_rawDescGZIP(), []int{110}
 }
 
 type ListOrphanReply struct {
@@ -7800,7 +8015,7 @@ type ListOrphanReply struct {
 
 func (x *ListOrphanReply) Reset() {
 	*x = ListOrphanReply{}
-	mi := &file_v1_portal_proto_msgTypes[108]
+	mi := &file_v1_portal_proto_msgTypes[111]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7812,7 +8027,7 @@ func (x *ListOrphanReply) String() string {
 func (*ListOrphanReply) ProtoMessage() {}
 
 func (x *ListOrphanReply) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_portal_proto_msgTypes[108]
+	mi := &file_v1_portal_proto_msgTypes[111]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7825,7 +8040,7 @@ func (x *ListOrphanReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListOrphanReply.ProtoReflect.Descriptor instead.
 func (*ListOrphanReply) Descriptor() ([]byte, []int) {
-	return file_v1_portal_proto_rawDescGZIP(), []int{108}
+	return file_v1_portal_proto_rawDescGZIP(), []int{111}
 }
 
 func (x *ListOrphanReply) GetReplyInfo() *ReplyInfo {
@@ -7859,7 +8074,7 @@ type AdoptOrphanRequest struct {
 
 func (x *AdoptOrphanRequest) Reset() {
 	*x = AdoptOrphanRequest{}
-	mi := &file_v1_portal_proto_msgTypes[109]
+	mi := &file_v1_portal_proto_msgTypes[112]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7871,7 +8086,7 @@ func (x *AdoptOrphanRequest) String() string {
 func (*AdoptOrphanRequest) ProtoMessage() {}
 
 func (x *AdoptOrphanRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_portal_proto_msgTypes[109]
+	mi := &file_v1_portal_proto_msgTypes[112]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7884,7 +8099,7 @@ func (x *AdoptOrphanRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AdoptOrphanRequest.ProtoReflect.Descriptor instead.
 func (*AdoptOrphanRequest) Descriptor() ([]byte, []int) {
-	return file_v1_portal_proto_rawDescGZIP(), []int{109}
+	return file_v1_portal_proto_rawDescGZIP(), []int{112}
 }
 
 func (x *AdoptOrphanRequest) GetOrphanId() string {
@@ -7911,7 +8126,7 @@ type AdoptOrphanReply struct {
 
 func (x *AdoptOrphanReply) Reset() {
 	*x = AdoptOrphanReply{}
-	mi := &file_v1_portal_proto_msgTypes[110]
+	mi := &file_v1_portal_proto_msgTypes[113]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7923,7 +8138,7 @@ func (x *AdoptOrphanReply) String() string {
 func (*AdoptOrphanReply) ProtoMessage() {}
 
 func (x *AdoptOrphanReply) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_portal_proto_msgTypes[110]
+	mi := &file_v1_portal_proto_msgTypes[113]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7936,7 +8151,7 @@ func (x *AdoptOrphanReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AdoptOrphanReply.ProtoReflect.Descriptor instead.
 func (*AdoptOrphanReply) Descriptor() ([]byte, []int) {
-	return file_v1_portal_proto_rawDescGZIP(), []int{110}
+	return file_v1_portal_proto_rawDescGZIP(), []int{113}
 }
 
 func (x *AdoptOrphanReply) GetReplyInfo() *ReplyInfo {
@@ -7962,7 +8177,7 @@ type DeleteOrphanRequest struct {
 
 func (x *DeleteOrphanRequest) Reset() {
 	*x = DeleteOrphanRequest{}
-	mi := &file_v1_portal_proto_msgTypes[111]
+	mi := &file_v1_portal_proto_msgTypes[114]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7974,7 +8189,7 @@ func (x *DeleteOrphanRequest) String() string {
 func (*DeleteOrphanRequest) ProtoMessage() {}
 
 func (x *DeleteOrphanRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_portal_proto_msgTypes[111]
+	mi := &file_v1_portal_proto_msgTypes[114]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7987,7 +8202,7 @@ func (x *DeleteOrphanRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteOrphanRequest.ProtoReflect.Descriptor instead.
 func (*DeleteOrphanRequest) Descriptor() ([]byte, []int) {
-	return file_v1_portal_proto_rawDescGZIP(), []int{111}
+	return file_v1_portal_proto_rawDescGZIP(), []int{114}
 }
 
 func (x *DeleteOrphanRequest) GetOrphanId() string {
@@ -8007,7 +8222,7 @@ type DeleteOrphanReply struct {
 
 func (x *DeleteOrphanReply) Reset() {
 	*x = DeleteOrphanReply{}
-	mi := &file_v1_portal_proto_msgTypes[112]
+	mi := &file_v1_portal_proto_msgTypes[115]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -8019,7 +8234,7 @@ func (x *DeleteOrphanReply) String() string {
 func (*DeleteOrphanReply) ProtoMessage() {}
 
 func (x *DeleteOrphanReply) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_portal_proto_msgTypes[112]
+	mi := &file_v1_portal_proto_msgTypes[115]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -8032,7 +8247,7 @@ func (x *DeleteOrphanReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteOrphanReply.ProtoReflect.Descriptor instead.
 func (*DeleteOrphanReply) Descriptor() ([]byte, []int) {
-	return file_v1_portal_proto_rawDescGZIP(), []int{112}
+	return file_v1_portal_proto_rawDescGZIP(), []int{115}
 }
 
 func (x *DeleteOrphanReply) GetReplyInfo() *ReplyInfo {
@@ -8058,7 +8273,7 @@ type GetStatusRequest struct {
 
 func (x *GetStatusRequest) Reset() {
 	*x = GetStatusRequest{}
-	mi := &file_v1_portal_proto_msgTypes[113]
+	mi := &file_v1_portal_proto_msgTypes[116]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -8070,7 +8285,7 @@ func (x *GetStatusRequest) String() string {
 func (*GetStatusRequest) ProtoMessage() {}
 
 func (x *GetStatusRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_portal_proto_msgTypes[113]
+	mi := &file_v1_portal_proto_msgTypes[116]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -8083,7 +8298,7 @@ func (x *GetStatusRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetStatusRequest.ProtoReflect.Descriptor instead.
 func (*GetStatusRequest) Descriptor() ([]byte, []int) {
-	return file_v1_portal_proto_rawDescGZIP(), []int{113}
+	return file_v1_portal_proto_rawDescGZIP(), []int{116}
 }
 
 type GetStatusReply struct {
@@ -8096,7 +8311,7 @@ type GetStatusReply struct {
 
 func (x *GetStatusReply) Reset() {
 	*x = GetStatusReply{}
-	mi := &file_v1_portal_proto_msgTypes[114]
+	mi := &file_v1_portal_proto_msgTypes[117]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -8108,7 +8323,7 @@ func (x *GetStatusReply) String() string {
 func (*GetStatusReply) ProtoMessage() {}
 
 func (x *GetStatusReply) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_portal_proto_msgTypes[114]
+	mi := &file_v1_portal_proto_msgTypes[117]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -8121,7 +8336,7 @@ func (x *GetStatusReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetStatusReply.ProtoReflect.Descriptor instead.
 func (*GetStatusReply) Descriptor() ([]byte, []int) {
-	return file_v1_portal_proto_rawDescGZIP(), []int{114}
+	return file_v1_portal_proto_rawDescGZIP(), []int{117}
 }
 
 func (x *GetStatusReply) GetReplyInfo() *ReplyInfo {
@@ -8155,7 +8370,7 @@ type StatusMsg struct {
 
 func (x *StatusMsg) Reset() {
 	*x = StatusMsg{}
-	mi := &file_v1_portal_proto_msgTypes[115]
+	mi := &file_v1_portal_proto_msgTypes[118]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -8167,7 +8382,7 @@ func (x *StatusMsg) String() string {
 func (*StatusMsg) ProtoMessage() {}
 
 func (x *StatusMsg) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_portal_proto_msgTypes[115]
+	mi := &file_v1_portal_proto_msgTypes[118]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -8180,7 +8395,7 @@ func (x *StatusMsg) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StatusMsg.ProtoReflect.Descriptor instead.
 func (*StatusMsg) Descriptor() ([]byte, []int) {
-	return file_v1_portal_proto_rawDescGZIP(), []int{115}
+	return file_v1_portal_proto_rawDescGZIP(), []int{118}
 }
 
 func (x *StatusMsg) GetWell() bool {
@@ -8259,7 +8474,7 @@ type NodeCountMsg struct {
 
 func (x *NodeCountMsg) Reset() {
 	*x = NodeCountMsg{}
-	mi := &file_v1_portal_proto_msgTypes[116]
+	mi := &file_v1_portal_proto_msgTypes[119]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -8271,7 +8486,7 @@ func (x *NodeCountMsg) String() string {
 func (*NodeCountMsg) ProtoMessage() {}
 
 func (x *NodeCountMsg) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_portal_proto_msgTypes[116]
+	mi := &file_v1_portal_proto_msgTypes[119]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -8284,7 +8499,7 @@ func (x *NodeCountMsg) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NodeCountMsg.ProtoReflect.Descriptor instead.
 func (*NodeCountMsg) Descriptor() ([]byte, []int) {
-	return file_v1_portal_proto_rawDescGZIP(), []int{116}
+	return file_v1_portal_proto_rawDescGZIP(), []int{119}
 }
 
 func (x *NodeCountMsg) GetKind() string {
@@ -8338,7 +8553,7 @@ type CapacityMsg struct {
 
 func (x *CapacityMsg) Reset() {
 	*x = CapacityMsg{}
-	mi := &file_v1_portal_proto_msgTypes[117]
+	mi := &file_v1_portal_proto_msgTypes[120]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -8350,7 +8565,7 @@ func (x *CapacityMsg) String() string {
 func (*CapacityMsg) ProtoMessage() {}
 
 func (x *CapacityMsg) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_portal_proto_msgTypes[117]
+	mi := &file_v1_portal_proto_msgTypes[120]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -8363,7 +8578,7 @@ func (x *CapacityMsg) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CapacityMsg.ProtoReflect.Descriptor instead.
 func (*CapacityMsg) Descriptor() ([]byte, []int) {
-	return file_v1_portal_proto_rawDescGZIP(), []int{117}
+	return file_v1_portal_proto_rawDescGZIP(), []int{120}
 }
 
 func (x *CapacityMsg) GetLocation() string {
@@ -8433,7 +8648,7 @@ type DaCountMsg struct {
 
 func (x *DaCountMsg) Reset() {
 	*x = DaCountMsg{}
-	mi := &file_v1_portal_proto_msgTypes[118]
+	mi := &file_v1_portal_proto_msgTypes[121]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -8445,7 +8660,7 @@ func (x *DaCountMsg) String() string {
 func (*DaCountMsg) ProtoMessage() {}
 
 func (x *DaCountMsg) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_portal_proto_msgTypes[118]
+	mi := &file_v1_portal_proto_msgTypes[121]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -8458,7 +8673,7 @@ func (x *DaCountMsg) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DaCountMsg.ProtoReflect.Descriptor instead.
 func (*DaCountMsg) Descriptor() ([]byte, []int) {
-	return file_v1_portal_proto_rawDescGZIP(), []int{118}
+	return file_v1_portal_proto_rawDescGZIP(), []int{121}
 }
 
 func (x *DaCountMsg) GetState() string {
@@ -8494,7 +8709,7 @@ type CnLoadMsg struct {
 
 func (x *CnLoadMsg) Reset() {
 	*x = CnLoadMsg{}
-	mi := &file_v1_portal_proto_msgTypes[119]
+	mi := &file_v1_portal_proto_msgTypes[122]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -8506,7 +8721,7 @@ func (x *CnLoadMsg) String() string {
 func (*CnLoadMsg) ProtoMessage() {}
 
 func (x *CnLoadMsg) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_portal_proto_msgTypes[119]
+	mi := &file_v1_portal_proto_msgTypes[122]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -8519,7 +8734,7 @@ func (x *CnLoadMsg) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CnLoadMsg.ProtoReflect.Descriptor instead.
 func (*CnLoadMsg) Descriptor() ([]byte, []int) {
-	return file_v1_portal_proto_rawDescGZIP(), []int{119}
+	return file_v1_portal_proto_rawDescGZIP(), []int{122}
 }
 
 func (x *CnLoadMsg) GetCnName() string {
@@ -8561,7 +8776,7 @@ type VersionCountMsg struct {
 
 func (x *VersionCountMsg) Reset() {
 	*x = VersionCountMsg{}
-	mi := &file_v1_portal_proto_msgTypes[120]
+	mi := &file_v1_portal_proto_msgTypes[123]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -8573,7 +8788,7 @@ func (x *VersionCountMsg) String() string {
 func (*VersionCountMsg) ProtoMessage() {}
 
 func (x *VersionCountMsg) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_portal_proto_msgTypes[120]
+	mi := &file_v1_portal_proto_msgTypes[123]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -8586,7 +8801,7 @@ func (x *VersionCountMsg) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VersionCountMsg.ProtoReflect.Descriptor instead.
 func (*VersionCountMsg) Descriptor() ([]byte, []int) {
-	return file_v1_portal_proto_rawDescGZIP(), []int{120}
+	return file_v1_portal_proto_rawDescGZIP(), []int{123}
 }
 
 func (x *VersionCountMsg) GetComponent() string {
@@ -8622,7 +8837,7 @@ type GetTopRequest struct {
 
 func (x *GetTopRequest) Reset() {
 	*x = GetTopRequest{}
-	mi := &file_v1_portal_proto_msgTypes[121]
+	mi := &file_v1_portal_proto_msgTypes[124]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -8634,7 +8849,7 @@ func (x *GetTopRequest) String() string {
 func (*GetTopRequest) ProtoMessage() {}
 
 func (x *GetTopRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_portal_proto_msgTypes[121]
+	mi := &file_v1_portal_proto_msgTypes[124]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -8647,7 +8862,7 @@ func (x *GetTopRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetTopRequest.ProtoReflect.Descriptor instead.
 func (*GetTopRequest) Descriptor() ([]byte, []int) {
-	return file_v1_portal_proto_rawDescGZIP(), []int{121}
+	return file_v1_portal_proto_rawDescGZIP(), []int{124}
 }
 
 func (x *GetTopRequest) GetIntervalMs() uint32 {
@@ -8679,7 +8894,7 @@ type GetTopReply struct {
 
 func (x *GetTopReply) Reset() {
 	*x = GetTopReply{}
-	mi := &file_v1_portal_proto_msgTypes[122]
+	mi := &file_v1_portal_proto_msgTypes[125]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -8691,7 +8906,7 @@ func (x *GetTopReply) String() string {
 func (*GetTopReply) ProtoMessage() {}
 
 func (x *GetTopReply) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_portal_proto_msgTypes[122]
+	mi := &file_v1_portal_proto_msgTypes[125]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -8704,7 +8919,7 @@ func (x *GetTopReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetTopReply.ProtoReflect.Descriptor instead.
 func (*GetTopReply) Descriptor() ([]byte, []int) {
-	return file_v1_portal_proto_rawDescGZIP(), []int{122}
+	return file_v1_portal_proto_rawDescGZIP(), []int{125}
 }
 
 func (x *GetTopReply) GetReplyInfo() *ReplyInfo {
@@ -8778,7 +8993,7 @@ type TopMsg struct {
 
 func (x *TopMsg) Reset() {
 	*x = TopMsg{}
-	mi := &file_v1_portal_proto_msgTypes[123]
+	mi := &file_v1_portal_proto_msgTypes[126]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -8790,7 +9005,7 @@ func (x *TopMsg) String() string {
 func (*TopMsg) ProtoMessage() {}
 
 func (x *TopMsg) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_portal_proto_msgTypes[123]
+	mi := &file_v1_portal_proto_msgTypes[126]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -8803,7 +9018,7 @@ func (x *TopMsg) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TopMsg.ProtoReflect.Descriptor instead.
 func (*TopMsg) Descriptor() ([]byte, []int) {
-	return file_v1_portal_proto_rawDescGZIP(), []int{123}
+	return file_v1_portal_proto_rawDescGZIP(), []int{126}
 }
 
 func (x *TopMsg) GetKind() string {
@@ -8894,7 +9109,7 @@ type SecureClusterRequest struct {
 
 func (x *SecureClusterRequest) Reset() {
 	*x = SecureClusterRequest{}
-	mi := &file_v1_portal_proto_msgTypes[124]
+	mi := &file_v1_portal_proto_msgTypes[127]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -8906,7 +9121,7 @@ func (x *SecureClusterRequest) String() string {
 func (*SecureClusterRequest) ProtoMessage() {}
 
 func (x *SecureClusterRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_portal_proto_msgTypes[124]
+	mi := &file_v1_portal_proto_msgTypes[127]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -8919,7 +9134,7 @@ func (x *SecureClusterRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SecureClusterRequest.ProtoReflect.Descriptor instead.
 func (*SecureClusterRequest) Descriptor() ([]byte, []int) {
-	return file_v1_portal_proto_rawDescGZIP(), []int{124}
+	return file_v1_portal_proto_rawDescGZIP(), []int{127}
 }
 
 type SecureClusterReply struct {
@@ -8931,7 +9146,7 @@ type SecureClusterReply struct {
 
 func (x *SecureClusterReply) Reset() {
 	*x = SecureClusterReply{}
-	mi := &file_v1_portal_proto_msgTypes[125]
+	mi := &file_v1_portal_proto_msgTypes[128]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -8943,7 +9158,7 @@ func (x *SecureClusterReply) String() string {
 func (*SecureClusterReply) ProtoMessage() {}
 
 func (x *SecureClusterReply) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_portal_proto_msgTypes[125]
+	mi := &file_v1_portal_proto_msgTypes[128]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -8956,7 +9171,7 @@ func (x *SecureClusterReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SecureClusterReply.ProtoReflect.Descriptor instead.
 func (*SecureClusterReply) Descriptor() ([]byte, []int) {
-	return file_v1_portal_proto_rawDescGZIP(), []int{125}
+	return file_v1_portal_proto_rawDescGZIP(), []int{128}
 }
 
 func (x *SecureClusterReply) GetReplyInfo() *ReplyInfo {
@@ -8978,7 +9193,7 @@ type CreateUserRequest struct {
 
 func (x *CreateUserRequest) Reset() {
 	*x = CreateUserRequest{}
-	mi := &file_v1_portal_proto_msgTypes[126]
+	mi := &file_v1_portal_proto_msgTypes[129]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -8990,7 +9205,7 @@ func (x *CreateUserRequest) String() string {
 func (*CreateUserRequest) ProtoMessage() {}
 
 func (x *CreateUserRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_portal_proto_msgTypes[126]
+	mi := &file_v1_portal_proto_msgTypes[129]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -9003,7 +9218,7 @@ func (x *CreateUserRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CreateUserRequest.ProtoReflect.Descriptor instead.
 func (*CreateUserRequest) Descriptor() ([]byte, []int) {
-	return file_v1_portal_proto_rawDescGZIP(), []int{126}
+	return file_v1_portal_proto_rawDescGZIP(), []int{129}
 }
 
 func (x *CreateUserRequest) GetUserName() string {
@@ -9036,7 +9251,7 @@ type CreateUserReply struct {
 
 func (x *CreateUserReply) Reset() {
 	*x = CreateUserReply{}
-	mi := &file_v1_portal_proto_msgTypes[127]
+	mi := &file_v1_portal_proto_msgTypes[130]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -9048,7 +9263,7 @@ func (x *CreateUserReply) String() string {
 func (*CreateUserReply) ProtoMessage() {}
 
 func (x *CreateUserReply) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_portal_proto_msgTypes[127]
+	mi := &file_v1_portal_proto_msgTypes[130]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -9061,7 +9276,7 @@ func (x *CreateUserReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CreateUserReply.ProtoReflect.Descriptor instead.
 func (*CreateUserReply) Descriptor() ([]byte, []int) {
-	return file_v1_portal_proto_rawDescGZIP(), []int{127}
+	return file_v1_portal_proto_rawDescGZIP(), []int{130}
 }
 
 func (x *CreateUserReply) GetReplyInfo() *ReplyInfo {
@@ -9081,7 +9296,7 @@ type DeleteUserRequest struct {
 
 func (x *DeleteUserRequest) Reset() {
 	*x = DeleteUserRequest{}
-	mi := &file_v1_portal_proto_msgTypes[128]
+	mi := &file_v1_portal_proto_msgTypes[131]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -9093,7 +9308,7 @@ func (x *DeleteUserRequest) String() string {
 func (*DeleteUserRequest) ProtoMessage() {}
 
 func (x *DeleteUserRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_portal_proto_msgTypes[128]
+	mi := &file_v1_portal_proto_msgTypes[131]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -9106,7 +9321,7 @@ func (x *DeleteUserRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteUserRequest.ProtoReflect.Descriptor instead.
 func (*DeleteUserRequest) Descriptor() ([]byte, []int) {
-	return file_v1_portal_proto_rawDescGZIP(), []int{128}
+	return file_v1_portal_proto_rawDescGZIP(), []int{131}
 }
 
 func (x *DeleteUserRequest) GetUserName() string {
@@ -9125,7 +9340,7 @@ type DeleteUserReply struct {
 
 func (x *DeleteUserReply) Reset() {
 	*x = DeleteUserReply{}
-	mi := &file_v1_portal_proto_msgTypes[129]
+	mi := &file_v1_portal_proto_msgTypes[132]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -9137,7 +9352,7 @@ func (x *DeleteUserReply) String() string {
 func (*DeleteUserReply) ProtoMessage() {}
 
 func (x *DeleteUserReply) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_portal_proto_msgTypes[129]
+	mi := &file_v1_portal_proto_msgTypes[132]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -9150,7 +9365,7 @@ func (x *DeleteUserReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteUserReply.ProtoReflect.Descriptor instead.
 func (*DeleteUserReply) Descriptor() ([]byte, []int) {
-	return file_v1_portal_proto_rawDescGZIP(), []int{129}
+	return file_v1_portal_proto_rawDescGZIP(), []int{132}
 }
 
 func (x *DeleteUserReply) GetReplyInfo() *ReplyInfo {
@@ -9172,7 +9387,7 @@ type ModifyUserRequest struct {
 
 func (x *ModifyUserRequest) Reset() {
 	*x = ModifyUserRequest{}
-	mi := &file_v1_portal_proto_msgTypes[130]
+	mi := &file_v1_portal_proto_msgTypes[133]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -9184,7 +9399,7 @@ func (x *ModifyUserRequest) String() string {
 func (*ModifyUserRequest) ProtoMessage() {}
 
 func (x *ModifyUserRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_portal_proto_msgTypes[130]
+	mi := &file_v1_portal_proto_msgTypes[133]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -9197,7 +9412,7 @@ func (x *ModifyUserRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ModifyUserRequest.ProtoReflect.Descriptor instead.
 func (*ModifyUserRequest) Descriptor() ([]byte, []int) {
-	return file_v1_portal_proto_rawDescGZIP(), []int{130}
+	return file_v1_portal_proto_rawDescGZIP(), []int{133}
 }
 
 func (x *ModifyUserRequest) GetUserName() string {
@@ -9230,7 +9445,7 @@ type ModifyUserReply struct {
 
 func (x *ModifyUserReply) Reset() {
 	*x = ModifyUserReply{}
-	mi := &file_v1_portal_proto_msgTypes[131]
+	mi := &file_v1_portal_proto_msgTypes[134]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -9242,7 +9457,7 @@ func (x *ModifyUserReply) String() string {
 func (*ModifyUserReply) ProtoMessage() {}
 
 func (x *ModifyUserReply) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_portal_proto_msgTypes[131]
+	mi := &file_v1_portal_proto_msgTypes[134]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -9255,7 +9470,7 @@ func (x *ModifyUserReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ModifyUserReply.ProtoReflect.Descriptor instead.
 func (*ModifyUserReply) Descriptor() ([]byte, []int) {
-	return file_v1_portal_proto_rawDescGZIP(), []int{131}
+	return file_v1_portal_proto_rawDescGZIP(), []int{134}
 }
 
 func (x *ModifyUserReply) GetReplyInfo() *ReplyInfo {
@@ -9274,7 +9489,7 @@ type ListUserRequest struct {
 
 func (x *ListUserRequest) Reset() {
 	*x = ListUserRequest{}
-	mi := &file_v1_portal_proto_msgTypes[132]
+	mi := &file_v1_portal_proto_msgTypes[135]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -9286,7 +9501,7 @@ func (x *ListUserRequest) String() string {
 func (*ListUserRequest) ProtoMessage() {}
 
 func (x *ListUserRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_portal_proto_msgTypes[132]
+	mi := &file_v1_portal_proto_msgTypes[135]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -9299,7 +9514,7 @@ func (x *ListUserRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListUserRequest.ProtoReflect.Descriptor instead.
 func (*ListUserRequest) Descriptor() ([]byte, []int) {
-	return file_v1_portal_proto_rawDescGZIP(), []int{132}
+	return file_v1_portal_proto_rawDescGZIP(), []int{135}
 }
 
 type ListUserReply struct {
@@ -9312,7 +9527,7 @@ type ListUserReply struct {
 
 func (x *ListUserReply) Reset() {
 	*x = ListUserReply{}
-	mi := &file_v1_portal_proto_msgTypes[133]
+	mi := &file_v1_portal_proto_msgTypes[136]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -9324,7 +9539,7 @@ func (x *ListUserReply) String() string {
 func (*ListUserReply) ProtoMessage() {}
 
 func (x *ListUserReply) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_portal_proto_msgTypes[133]
+	mi := &file_v1_portal_proto_msgTypes[136]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -9337,7 +9552,7 @@ func (x *ListUserReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListUserReply.ProtoReflect.Descriptor instead.
 func (*ListUserReply) Descriptor() ([]byte, []int) {
-	return file_v1_portal_proto_rawDescGZIP(), []int{133}
+	return file_v1_portal_proto_rawDescGZIP(), []int{136}
 }
 
 func (x *ListUserReply) GetReplyInfo() *ReplyInfo {
@@ -9369,7 +9584,7 @@ type UserMsg struct {
 
 func (x *UserMsg) Reset() {
 	*x = UserMsg{}
-	mi := &file_v1_portal_proto_msgTypes[134]
+	mi := &file_v1_portal_proto_msgTypes[137]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -9381,7 +9596,7 @@ func (x *UserMsg) String() string {
 func (*UserMsg) ProtoMessage() {}
 
 func (x *UserMsg) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_portal_proto_msgTypes[134]
+	mi := &file_v1_portal_proto_msgTypes[137]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -9394,7 +9609,7 @@ func (x *UserMsg) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UserMsg.ProtoReflect.Descriptor instead.
 func (*UserMsg) Descriptor() ([]byte, []int) {
-	return file_v1_portal_proto_rawDescGZIP(), []int{134}
+	return file_v1_portal_proto_rawDescGZIP(), []int{137}
 }
 
 func (x *UserMsg) GetUserName() string {
@@ -9458,7 +9673,7 @@ type SetPasswordRequest struct {
 
 func (x *SetPasswordRequest) Reset() {
 	*x = SetPasswordRequest{}
-	mi := &file_v1_portal_proto_msgTypes[135]
+	mi := &file_v1_portal_proto_msgTypes[138]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -9470,7 +9685,7 @@ func (x *SetPasswordRequest) String() string {
 func (*SetPasswordRequest) ProtoMessage() {}
 
 func (x *SetPasswordRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_portal_proto_msgTypes[135]
+	mi := &file_v1_portal_proto_msgTypes[138]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -9483,7 +9698,7 @@ func (x *SetPasswordRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SetPasswordRequest.ProtoReflect.Descriptor instead.
 func (*SetPasswordRequest) Descriptor() ([]byte, []int) {
-	return file_v1_portal_proto_rawDescGZIP(), []int{135}
+	return file_v1_portal_proto_rawDescGZIP(), []int{138}
 }
 
 func (x *SetPasswordRequest) GetPassword() string {
@@ -9509,7 +9724,7 @@ type SetPasswordReply struct {
 
 func (x *SetPasswordReply) Reset() {
 	*x = SetPasswordReply{}
-	mi := &file_v1_portal_proto_msgTypes[136]
+	mi := &file_v1_portal_proto_msgTypes[139]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -9521,7 +9736,7 @@ func (x *SetPasswordReply) String() string {
 func (*SetPasswordReply) ProtoMessage() {}
 
 func (x *SetPasswordReply) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_portal_proto_msgTypes[136]
+	mi := &file_v1_portal_proto_msgTypes[139]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -9534,7 +9749,7 @@ func (x *SetPasswordReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SetPasswordReply.ProtoReflect.Descriptor instead.
 func (*SetPasswordReply) Descriptor() ([]byte, []int) {
-	return file_v1_portal_proto_rawDescGZIP(), []int{136}
+	return file_v1_portal_proto_rawDescGZIP(), []int{139}
 }
 
 func (x *SetPasswordReply) GetReplyInfo() *ReplyInfo {
@@ -9554,7 +9769,7 @@ type ListSessionRequest struct {
 
 func (x *ListSessionRequest) Reset() {
 	*x = ListSessionRequest{}
-	mi := &file_v1_portal_proto_msgTypes[137]
+	mi := &file_v1_portal_proto_msgTypes[140]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -9566,7 +9781,7 @@ func (x *ListSessionRequest) String() string {
 func (*ListSessionRequest) ProtoMessage() {}
 
 func (x *ListSessionRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_portal_proto_msgTypes[137]
+	mi := &file_v1_portal_proto_msgTypes[140]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -9579,7 +9794,7 @@ func (x *ListSessionRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListSessionRequest.ProtoReflect.Descriptor instead.
 func (*ListSessionRequest) Descriptor() ([]byte, []int) {
-	return file_v1_portal_proto_rawDescGZIP(), []int{137}
+	return file_v1_portal_proto_rawDescGZIP(), []int{140}
 }
 
 type ListSessionReply struct {
@@ -9592,7 +9807,7 @@ type ListSessionReply struct {
 
 func (x *ListSessionReply) Reset() {
 	*x = ListSessionReply{}
-	mi := &file_v1_portal_proto_msgTypes[138]
+	mi := &file_v1_portal_proto_msgTypes[141]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -9604,7 +9819,7 @@ func (x *ListSessionReply) String() string {
 func (*ListSessionReply) ProtoMessage() {}
 
 func (x *ListSessionReply) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_portal_proto_msgTypes[138]
+	mi := &file_v1_portal_proto_msgTypes[141]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -9617,7 +9832,7 @@ func (x *ListSessionReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListSessionReply.ProtoReflect.Descriptor instead.
 func (*ListSessionReply) Descriptor() ([]byte, []int) {
-	return file_v1_portal_proto_rawDescGZIP(), []int{138}
+	return file_v1_portal_proto_rawDescGZIP(), []int{141}
 }
 
 func (x *ListSessionReply) GetReplyInfo() *ReplyInfo {
@@ -9648,7 +9863,7 @@ type SessionMsg struct {
 
 func (x *SessionMsg) Reset() {
 	*x = SessionMsg{}
-	mi := &file_v1_portal_proto_msgTypes[139]
+	mi := &file_v1_portal_proto_msgTypes[142]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -9660,7 +9875,7 @@ func (x *SessionMsg) String() string {
 func (*SessionMsg) ProtoMessage() {}
 
 func (x *SessionMsg) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_portal_proto_msgTypes[139]
+	mi := &file_v1_portal_proto_msgTypes[142]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -9673,7 +9888,7 @@ func (x *SessionMsg) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SessionMsg.ProtoReflect.Descriptor instead.
 func (*SessionMsg) Descriptor() ([]byte, []int) {
-	return file_v1_portal_proto_rawDescGZIP(), []int{139}
+	return file_v1_portal_proto_rawDescGZIP(), []int{142}
 }
 
 func (x *SessionMsg) GetSessionId() string {
@@ -9728,7 +9943,7 @@ type DeleteSessionRequest struct {
 
 func (x *DeleteSessionRequest) Reset() {
 	*x = DeleteSessionRequest{}
-	mi := &file_v1_portal_proto_msgTypes[140]
+	mi := &file_v1_portal_proto_msgTypes[143]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -9740,7 +9955,7 @@ func (x *DeleteSessionRequest) String() string {
 func (*DeleteSessionRequest) ProtoMessage() {}
 
 func (x *DeleteSessionRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_portal_proto_msgTypes[140]
+	mi := &file_v1_portal_proto_msgTypes[143]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -9753,7 +9968,7 @@ func (x *DeleteSessionRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteSessionRequest.ProtoReflect.Descriptor instead.
 func (*DeleteSessionRequest) Descriptor() ([]byte, []int) {
-	return file_v1_portal_proto_rawDescGZIP(), []int{140}
+	return file_v1_portal_proto_rawDescGZIP(), []int{143}
 }
 
 func (x *DeleteSessionRequest) GetSessionId() string {
@@ -9772,7 +9987,7 @@ type DeleteSessionReply struct {
 
 func (x *DeleteSessionReply) Reset() {
 	*x = DeleteSessionReply{}
-	mi := &file_v1_portal_proto_msgTypes[141]
+	mi := &file_v1_portal_proto_msgTypes[144]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -9784,7 +9999,7 @@ func (x *DeleteSessionReply) String() string {
 func (*DeleteSessionReply) ProtoMessage() {}
 
 func (x *DeleteSessionReply) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_portal_proto_msgTypes[141]
+	mi := &file_v1_portal_proto_msgTypes[144]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -9797,7 +10012,7 @@ func (x *DeleteSessionReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteSessionReply.ProtoReflect.Descriptor instead.
 func (*DeleteSessionReply) Descriptor() ([]byte, []int) {
-	return file_v1_portal_proto_rawDescGZIP(), []int{141}
+	return file_v1_portal_proto_rawDescGZIP(), []int{144}
 }
 
 func (x *DeleteSessionReply) GetReplyInfo() *ReplyInfo {
@@ -9816,7 +10031,7 @@ type ListVersionRequest struct {
 
 func (x *ListVersionRequest) Reset() {
 	*x = ListVersionRequest{}
-	mi := &file_v1_portal_proto_msgTypes[142]
+	mi := &file_v1_portal_proto_msgTypes[145]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -9828,7 +10043,7 @@ func (x *ListVersionRequest) String() string {
 func (*ListVersionRequest) ProtoMessage() {}
 
 func (x *ListVersionRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_portal_proto_msgTypes[142]
+	mi := &file_v1_portal_proto_msgTypes[145]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -9841,7 +10056,7 @@ func (x *ListVersionRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListVersionRequest.ProtoReflect.Descriptor instead.
 func (*ListVersionRequest) Descriptor() ([]byte, []int) {
-	return file_v1_portal_proto_rawDescGZIP(), []int{142}
+	return file_v1_portal_proto_rawDescGZIP(), []int{145}
 }
 
 type ListVersionReply struct {
@@ -9854,7 +10069,7 @@ type ListVersionReply struct {
 
 func (x *ListVersionReply) Reset() {
 	*x = ListVersionReply{}
-	mi := &file_v1_portal_proto_msgTypes[143]
+	mi := &file_v1_portal_proto_msgTypes[146]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -9866,7 +10081,7 @@ func (x *ListVersionReply) String() string {
 func (*ListVersionReply) ProtoMessage() {}
 
 func (x *ListVersionReply) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_portal_proto_msgTypes[143]
+	mi := &file_v1_portal_proto_msgTypes[146]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -9879,7 +10094,7 @@ func (x *ListVersionReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListVersionReply.ProtoReflect.Descriptor instead.
 func (*ListVersionReply) Descriptor() ([]byte, []int) {
-	return file_v1_portal_proto_rawDescGZIP(), []int{143}
+	return file_v1_portal_proto_rawDescGZIP(), []int{146}
 }
 
 func (x *ListVersionReply) GetReplyInfo() *ReplyInfo {
@@ -9908,7 +10123,7 @@ type VersionMsg struct {
 
 func (x *VersionMsg) Reset() {
 	*x = VersionMsg{}
-	mi := &file_v1_portal_proto_msgTypes[144]
+	mi := &file_v1_portal_proto_msgTypes[147]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -9920,7 +10135,7 @@ func (x *VersionMsg) String() string {
 func (*VersionMsg) ProtoMessage() {}
 
 func (x *VersionMsg) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_portal_proto_msgTypes[144]
+	mi := &file_v1_portal_proto_msgTypes[147]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -9933,7 +10148,7 @@ func (x *VersionMsg) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VersionMsg.ProtoReflect.Descriptor instead.
 func (*VersionMsg) Descriptor() ([]byte, []int) {
-	return file_v1_portal_proto_rawDescGZIP(), []int{144}
+	return file_v1_portal_proto_rawDescGZIP(), []int{147}
 }
 
 func (x *VersionMsg) GetComponent() string {
@@ -9986,7 +10201,7 @@ type EventMsg struct {
 
 func (x *EventMsg) Reset() {
 	*x = EventMsg{}
-	mi := &file_v1_portal_proto_msgTypes[145]
+	mi := &file_v1_portal_proto_msgTypes[148]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -9998,7 +10213,7 @@ func (x *EventMsg) String() string {
 func (*EventMsg) ProtoMessage() {}
 
 func (x *EventMsg) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_portal_proto_msgTypes[145]
+	mi := &file_v1_portal_proto_msgTypes[148]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -10011,7 +10226,7 @@ func (x *EventMsg) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EventMsg.ProtoReflect.Descriptor instead.
 func (*EventMsg) Descriptor() ([]byte, []int) {
-	return file_v1_portal_proto_rawDescGZIP(), []int{145}
+	return file_v1_portal_proto_rawDescGZIP(), []int{148}
 }
 
 func (x *EventMsg) GetEventId() uint64 {
@@ -10120,7 +10335,7 @@ type EventFilter struct {
 
 func (x *EventFilter) Reset() {
 	*x = EventFilter{}
-	mi := &file_v1_portal_proto_msgTypes[146]
+	mi := &file_v1_portal_proto_msgTypes[149]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -10132,7 +10347,7 @@ func (x *EventFilter) String() string {
 func (*EventFilter) ProtoMessage() {}
 
 func (x *EventFilter) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_portal_proto_msgTypes[146]
+	mi := &file_v1_portal_proto_msgTypes[149]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -10145,7 +10360,7 @@ func (x *EventFilter) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EventFilter.ProtoReflect.Descriptor instead.
 func (*EventFilter) Descriptor() ([]byte, []int) {
-	return file_v1_portal_proto_rawDescGZIP(), []int{146}
+	return file_v1_portal_proto_rawDescGZIP(), []int{149}
 }
 
 func (x *EventFilter) GetKindList() []string {
@@ -10203,7 +10418,7 @@ type ListEventRequest struct {
 
 func (x *ListEventRequest) Reset() {
 	*x = ListEventRequest{}
-	mi := &file_v1_portal_proto_msgTypes[147]
+	mi := &file_v1_portal_proto_msgTypes[150]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -10215,7 +10430,7 @@ func (x *ListEventRequest) String() string {
 func (*ListEventRequest) ProtoMessage() {}
 
 func (x *ListEventRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_portal_proto_msgTypes[147]
+	mi := &file_v1_portal_proto_msgTypes[150]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -10228,7 +10443,7 @@ func (x *ListEventRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListEventRequest.ProtoReflect.Descriptor instead.
 func (*ListEventRequest) Descriptor() ([]byte, []int) {
-	return file_v1_portal_proto_rawDescGZIP(), []int{147}
+	return file_v1_portal_proto_rawDescGZIP(), []int{150}
 }
 
 func (x *ListEventRequest) GetLimit() uint32 {
@@ -10270,7 +10485,7 @@ type ListEventReply struct {
 
 func (x *ListEventReply) Reset() {
 	*x = ListEventReply{}
-	mi := &file_v1_portal_proto_msgTypes[148]
+	mi := &file_v1_portal_proto_msgTypes[151]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -10282,7 +10497,7 @@ func (x *ListEventReply) String() string {
 func (*ListEventReply) ProtoMessage() {}
 
 func (x *ListEventReply) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_portal_proto_msgTypes[148]
+	mi := &file_v1_portal_proto_msgTypes[151]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -10295,7 +10510,7 @@ func (x *ListEventReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListEventReply.ProtoReflect.Descriptor instead.
 func (*ListEventReply) Descriptor() ([]byte, []int) {
-	return file_v1_portal_proto_rawDescGZIP(), []int{148}
+	return file_v1_portal_proto_rawDescGZIP(), []int{151}
 }
 
 func (x *ListEventReply) GetReplyInfo() *ReplyInfo {
@@ -10331,7 +10546,7 @@ type WatchEventRequest struct {
 
 func (x *WatchEventRequest) Reset() {
 	*x = WatchEventRequest{}
-	mi := &file_v1_portal_proto_msgTypes[149]
+	mi := &file_v1_portal_proto_msgTypes[152]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -10343,7 +10558,7 @@ func (x *WatchEventRequest) String() string {
 func (*WatchEventRequest) ProtoMessage() {}
 
 func (x *WatchEventRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_portal_proto_msgTypes[149]
+	mi := &file_v1_portal_proto_msgTypes[152]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -10356,7 +10571,7 @@ func (x *WatchEventRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WatchEventRequest.ProtoReflect.Descriptor instead.
 func (*WatchEventRequest) Descriptor() ([]byte, []int) {
-	return file_v1_portal_proto_rawDescGZIP(), []int{149}
+	return file_v1_portal_proto_rawDescGZIP(), []int{152}
 }
 
 func (x *WatchEventRequest) GetFilter() *EventFilter {
@@ -10389,7 +10604,7 @@ type WatchEventReply struct {
 
 func (x *WatchEventReply) Reset() {
 	*x = WatchEventReply{}
-	mi := &file_v1_portal_proto_msgTypes[150]
+	mi := &file_v1_portal_proto_msgTypes[153]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -10401,7 +10616,7 @@ func (x *WatchEventReply) String() string {
 func (*WatchEventReply) ProtoMessage() {}
 
 func (x *WatchEventReply) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_portal_proto_msgTypes[150]
+	mi := &file_v1_portal_proto_msgTypes[153]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -10414,7 +10629,7 @@ func (x *WatchEventReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WatchEventReply.ProtoReflect.Descriptor instead.
 func (*WatchEventReply) Descriptor() ([]byte, []int) {
-	return file_v1_portal_proto_rawDescGZIP(), []int{150}
+	return file_v1_portal_proto_rawDescGZIP(), []int{153}
 }
 
 func (x *WatchEventReply) GetEventMsg() *EventMsg {
@@ -10439,7 +10654,7 @@ type AlertMsg struct {
 
 func (x *AlertMsg) Reset() {
 	*x = AlertMsg{}
-	mi := &file_v1_portal_proto_msgTypes[151]
+	mi := &file_v1_portal_proto_msgTypes[154]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -10451,7 +10666,7 @@ func (x *AlertMsg) String() string {
 func (*AlertMsg) ProtoMessage() {}
 
 func (x *AlertMsg) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_portal_proto_msgTypes[151]
+	mi := &file_v1_portal_proto_msgTypes[154]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -10464,7 +10679,7 @@ func (x *AlertMsg) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AlertMsg.ProtoReflect.Descriptor instead.
 func (*AlertMsg) Descriptor() ([]byte, []int) {
-	return file_v1_portal_proto_rawDescGZIP(), []int{151}
+	return file_v1_portal_proto_rawDescGZIP(), []int{154}
 }
 
 func (x *AlertMsg) GetCode() string {
@@ -10518,7 +10733,7 @@ type ListAlertRequest struct {
 
 func (x *ListAlertRequest) Reset() {
 	*x = ListAlertRequest{}
-	mi := &file_v1_portal_proto_msgTypes[152]
+	mi := &file_v1_portal_proto_msgTypes[155]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -10530,7 +10745,7 @@ func (x *ListAlertRequest) String() string {
 func (*ListAlertRequest) ProtoMessage() {}
 
 func (x *ListAlertRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_portal_proto_msgTypes[152]
+	mi := &file_v1_portal_proto_msgTypes[155]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -10543,7 +10758,7 @@ func (x *ListAlertRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListAlertRequest.ProtoReflect.Descriptor instead.
 func (*ListAlertRequest) Descriptor() ([]byte, []int) {
-	return file_v1_portal_proto_rawDescGZIP(), []int{152}
+	return file_v1_portal_proto_rawDescGZIP(), []int{155}
 }
 
 type ListAlertReply struct {
@@ -10556,7 +10771,7 @@ type ListAlertReply struct {
 
 func (x *ListAlertReply) Reset() {
 	*x = ListAlertReply{}
-	mi := &file_v1_portal_proto_msgTypes[153]
+	mi := &file_v1_portal_proto_msgTypes[156]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -10568,7 +10783,7 @@ func (x *ListAlertReply) String() string {
 func (*ListAlertReply) ProtoMessage() {}
 
 func (x *ListAlertReply) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_portal_proto_msgTypes[153]
+	mi := &file_v1_portal_proto_msgTypes[156]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -10581,7 +10796,7 @@ func (x *ListAlertReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListAlertReply.ProtoReflect.Descriptor instead.
 func (*ListAlertReply) Descriptor() ([]byte, []int) {
-	return file_v1_portal_proto_rawDescGZIP(), []int{153}
+	return file_v1_portal_proto_rawDescGZIP(), []int{156}
 }
 
 func (x *ListAlertReply) GetReplyInfo() *ReplyInfo {
@@ -10608,7 +10823,7 @@ type DumpSupportRequest struct {
 
 func (x *DumpSupportRequest) Reset() {
 	*x = DumpSupportRequest{}
-	mi := &file_v1_portal_proto_msgTypes[154]
+	mi := &file_v1_portal_proto_msgTypes[157]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -10620,7 +10835,7 @@ func (x *DumpSupportRequest) String() string {
 func (*DumpSupportRequest) ProtoMessage() {}
 
 func (x *DumpSupportRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_portal_proto_msgTypes[154]
+	mi := &file_v1_portal_proto_msgTypes[157]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -10633,7 +10848,7 @@ func (x *DumpSupportRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DumpSupportRequest.ProtoReflect.Descriptor instead.
 func (*DumpSupportRequest) Descriptor() ([]byte, []int) {
-	return file_v1_portal_proto_rawDescGZIP(), []int{154}
+	return file_v1_portal_proto_rawDescGZIP(), []int{157}
 }
 
 type DumpSupportReply struct {
@@ -10646,7 +10861,7 @@ type DumpSupportReply struct {
 
 func (x *DumpSupportReply) Reset() {
 	*x = DumpSupportReply{}
-	mi := &file_v1_portal_proto_msgTypes[155]
+	mi := &file_v1_portal_proto_msgTypes[158]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -10658,7 +10873,7 @@ func (x *DumpSupportReply) String() string {
 func (*DumpSupportReply) ProtoMessage() {}
 
 func (x *DumpSupportReply) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_portal_proto_msgTypes[155]
+	mi := &file_v1_portal_proto_msgTypes[158]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -10671,7 +10886,7 @@ func (x *DumpSupportReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DumpSupportReply.ProtoReflect.Descriptor instead.
 func (*DumpSupportReply) Descriptor() ([]byte, []int) {
-	return file_v1_portal_proto_rawDescGZIP(), []int{155}
+	return file_v1_portal_proto_rawDescGZIP(), []int{158}
 }
 
 func (x *DumpSupportReply) GetName() string {
@@ -10890,7 +11105,25 @@ const file_v1_portal_proto_rawDesc = "" +
 	"GetPdReply\x120\n" +
 	"\n" +
 	"reply_info\x18\x01 \x01(\v2\x11.vda.v1.ReplyInfoR\treplyInfo\x12$\n" +
-	"\x06pd_msg\x18\x02 \x01(\v2\r.vda.v1.PdMsgR\x05pdMsg\"B\n" +
+	"\x06pd_msg\x18\x02 \x01(\v2\r.vda.v1.PdMsgR\x05pdMsg\",\n" +
+	"\x11DiscoverPdRequest\x12\x17\n" +
+	"\adn_name\x18\x01 \x01(\tR\x06dnName\"x\n" +
+	"\x0fDiscoverPdReply\x120\n" +
+	"\n" +
+	"reply_info\x18\x01 \x01(\v2\x11.vda.v1.ReplyInfoR\treplyInfo\x123\n" +
+	"\rdisk_msg_list\x18\x02 \x03(\v2\x0f.vda.v1.DiskMsgR\vdiskMsgList\"\xe5\x01\n" +
+	"\aDiskMsg\x12\x12\n" +
+	"\x04path\x18\x01 \x01(\tR\x04path\x12\x16\n" +
+	"\x06device\x18\x02 \x01(\tR\x06device\x12\x12\n" +
+	"\x04kind\x18\x03 \x01(\tR\x04kind\x12\x12\n" +
+	"\x04size\x18\x04 \x01(\x04R\x04size\x12\x14\n" +
+	"\x05model\x18\x05 \x01(\tR\x05model\x12\x16\n" +
+	"\x06serial\x18\x06 \x01(\tR\x06serial\x12\x14\n" +
+	"\x05state\x18\a \x01(\tR\x05state\x12\x10\n" +
+	"\x03why\x18\b \x01(\tR\x03why\x12\x17\n" +
+	"\apd_name\x18\t \x01(\tR\x06pdName\x12\x17\n" +
+	"\apd_conf\x18\n" +
+	" \x01(\tR\x06pdConf\"B\n" +
 	"\x0eDrainPdRequest\x12\x17\n" +
 	"\adn_name\x18\x01 \x01(\tR\x06dnName\x12\x17\n" +
 	"\apd_name\x18\x02 \x01(\tR\x06pdName\"f\n" +
@@ -11676,7 +11909,7 @@ const file_v1_portal_proto_rawDesc = "" +
 	"\x12DumpSupportRequest\"@\n" +
 	"\x10DumpSupportReply\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x18\n" +
-	"\acontent\x18\x02 \x01(\fR\acontent2\xe0\x1e\n" +
+	"\acontent\x18\x02 \x01(\fR\acontent2\xa2\x1f\n" +
 	"\x06Portal\x12:\n" +
 	"\bCreateDn\x12\x17.vda.v1.CreateDnRequest\x1a\x15.vda.v1.CreateDnReply\x12:\n" +
 	"\bDeleteDn\x12\x17.vda.v1.DeleteDnRequest\x1a\x15.vda.v1.DeleteDnReply\x12:\n" +
@@ -11690,7 +11923,9 @@ const file_v1_portal_proto_rawDesc = "" +
 	"\bDeletePd\x12\x17.vda.v1.DeletePdRequest\x1a\x15.vda.v1.DeletePdReply\x12:\n" +
 	"\bModifyPd\x12\x17.vda.v1.ModifyPdRequest\x1a\x15.vda.v1.ModifyPdReply\x124\n" +
 	"\x06ListPd\x12\x15.vda.v1.ListPdRequest\x1a\x13.vda.v1.ListPdReply\x121\n" +
-	"\x05GetPd\x12\x14.vda.v1.GetPdRequest\x1a\x12.vda.v1.GetPdReply\x127\n" +
+	"\x05GetPd\x12\x14.vda.v1.GetPdRequest\x1a\x12.vda.v1.GetPdReply\x12@\n" +
+	"\n" +
+	"DiscoverPd\x12\x19.vda.v1.DiscoverPdRequest\x1a\x17.vda.v1.DiscoverPdReply\x127\n" +
 	"\aDrainPd\x12\x16.vda.v1.DrainPdRequest\x1a\x14.vda.v1.DrainPdReply\x12=\n" +
 	"\tUndrainPd\x12\x18.vda.v1.UndrainPdRequest\x1a\x16.vda.v1.UndrainPdReply\x124\n" +
 	"\x06MoveVd\x12\x15.vda.v1.MoveVdRequest\x1a\x13.vda.v1.MoveVdReply\x121\n" +
@@ -11765,7 +12000,7 @@ func file_v1_portal_proto_rawDescGZIP() []byte {
 	return file_v1_portal_proto_rawDescData
 }
 
-var file_v1_portal_proto_msgTypes = make([]protoimpl.MessageInfo, 156)
+var file_v1_portal_proto_msgTypes = make([]protoimpl.MessageInfo, 159)
 var file_v1_portal_proto_goTypes = []any{
 	(*ReplyInfo)(nil),            // 0: vda.v1.ReplyInfo
 	(*DnMsg)(nil),                // 1: vda.v1.DnMsg
@@ -11797,132 +12032,135 @@ var file_v1_portal_proto_goTypes = []any{
 	(*ListPdReply)(nil),          // 27: vda.v1.ListPdReply
 	(*GetPdRequest)(nil),         // 28: vda.v1.GetPdRequest
 	(*GetPdReply)(nil),           // 29: vda.v1.GetPdReply
-	(*DrainPdRequest)(nil),       // 30: vda.v1.DrainPdRequest
-	(*DrainPdReply)(nil),         // 31: vda.v1.DrainPdReply
-	(*UndrainPdRequest)(nil),     // 32: vda.v1.UndrainPdRequest
-	(*UndrainPdReply)(nil),       // 33: vda.v1.UndrainPdReply
-	(*MoveVdRequest)(nil),        // 34: vda.v1.MoveVdRequest
-	(*MoveVdReply)(nil),          // 35: vda.v1.MoveVdReply
-	(*GetVdRequest)(nil),         // 36: vda.v1.GetVdRequest
-	(*GetVdReply)(nil),           // 37: vda.v1.GetVdReply
-	(*CnMsg)(nil),                // 38: vda.v1.CnMsg
-	(*StuckCntlrMsg)(nil),        // 39: vda.v1.StuckCntlrMsg
-	(*CreateCnRequest)(nil),      // 40: vda.v1.CreateCnRequest
-	(*CreateCnReply)(nil),        // 41: vda.v1.CreateCnReply
-	(*DeleteCnRequest)(nil),      // 42: vda.v1.DeleteCnRequest
-	(*DeleteCnReply)(nil),        // 43: vda.v1.DeleteCnReply
-	(*ModifyCnRequest)(nil),      // 44: vda.v1.ModifyCnRequest
-	(*ModifyCnReply)(nil),        // 45: vda.v1.ModifyCnReply
-	(*ListCnRequest)(nil),        // 46: vda.v1.ListCnRequest
-	(*ListCnReply)(nil),          // 47: vda.v1.ListCnReply
-	(*GetCnRequest)(nil),         // 48: vda.v1.GetCnRequest
-	(*GetCnReply)(nil),           // 49: vda.v1.GetCnReply
-	(*SyncupCnRequest)(nil),      // 50: vda.v1.SyncupCnRequest
-	(*SyncupCnReply)(nil),        // 51: vda.v1.SyncupCnReply
-	(*DrainCnRequest)(nil),       // 52: vda.v1.DrainCnRequest
-	(*DrainCnReply)(nil),         // 53: vda.v1.DrainCnReply
-	(*UndrainCnRequest)(nil),     // 54: vda.v1.UndrainCnRequest
-	(*UndrainCnReply)(nil),       // 55: vda.v1.UndrainCnReply
-	(*DaMsg)(nil),                // 56: vda.v1.DaMsg
-	(*GrpMsg)(nil),               // 57: vda.v1.GrpMsg
-	(*VdMsg)(nil),                // 58: vda.v1.VdMsg
-	(*ScrubMsg)(nil),             // 59: vda.v1.ScrubMsg
-	(*CntlrMsg)(nil),             // 60: vda.v1.CntlrMsg
-	(*CreateDaRequest)(nil),      // 61: vda.v1.CreateDaRequest
-	(*CreateDaReply)(nil),        // 62: vda.v1.CreateDaReply
-	(*DeleteDaRequest)(nil),      // 63: vda.v1.DeleteDaRequest
-	(*DeleteDaReply)(nil),        // 64: vda.v1.DeleteDaReply
-	(*UndeleteDaRequest)(nil),    // 65: vda.v1.UndeleteDaRequest
-	(*UndeleteDaReply)(nil),      // 66: vda.v1.UndeleteDaReply
-	(*ModifyDaRequest)(nil),      // 67: vda.v1.ModifyDaRequest
-	(*ModifyDaReply)(nil),        // 68: vda.v1.ModifyDaReply
-	(*ListDaRequest)(nil),        // 69: vda.v1.ListDaRequest
-	(*ListDaReply)(nil),          // 70: vda.v1.ListDaReply
-	(*GetDaRequest)(nil),         // 71: vda.v1.GetDaRequest
-	(*GetDaReply)(nil),           // 72: vda.v1.GetDaReply
-	(*SyncupDaRequest)(nil),      // 73: vda.v1.SyncupDaRequest
-	(*SyncupDaReply)(nil),        // 74: vda.v1.SyncupDaReply
-	(*FailoverDaRequest)(nil),    // 75: vda.v1.FailoverDaRequest
-	(*FailoverDaReply)(nil),      // 76: vda.v1.FailoverDaReply
-	(*RecoverDaRequest)(nil),     // 77: vda.v1.RecoverDaRequest
-	(*RecoverDaReply)(nil),       // 78: vda.v1.RecoverDaReply
-	(*ScrubDaRequest)(nil),       // 79: vda.v1.ScrubDaRequest
-	(*ScrubDaReply)(nil),         // 80: vda.v1.ScrubDaReply
-	(*SnapMsg)(nil),              // 81: vda.v1.SnapMsg
-	(*CreateSnapRequest)(nil),    // 82: vda.v1.CreateSnapRequest
-	(*CreateSnapReply)(nil),      // 83: vda.v1.CreateSnapReply
-	(*DeleteSnapRequest)(nil),    // 84: vda.v1.DeleteSnapRequest
-	(*DeleteSnapReply)(nil),      // 85: vda.v1.DeleteSnapReply
-	(*RollbackSnapRequest)(nil),  // 86: vda.v1.RollbackSnapRequest
-	(*RollbackSnapReply)(nil),    // 87: vda.v1.RollbackSnapReply
-	(*ModifySnapRequest)(nil),    // 88: vda.v1.ModifySnapRequest
-	(*ModifySnapReply)(nil),      // 89: vda.v1.ModifySnapReply
-	(*ListSnapRequest)(nil),      // 90: vda.v1.ListSnapRequest
-	(*ListSnapReply)(nil),        // 91: vda.v1.ListSnapReply
-	(*GetSnapRequest)(nil),       // 92: vda.v1.GetSnapRequest
-	(*GetSnapReply)(nil),         // 93: vda.v1.GetSnapReply
-	(*ExpMsg)(nil),               // 94: vda.v1.ExpMsg
-	(*EsMsg)(nil),                // 95: vda.v1.EsMsg
-	(*CreateExpRequest)(nil),     // 96: vda.v1.CreateExpRequest
-	(*CreateExpReply)(nil),       // 97: vda.v1.CreateExpReply
-	(*DeleteExpRequest)(nil),     // 98: vda.v1.DeleteExpRequest
-	(*DeleteExpReply)(nil),       // 99: vda.v1.DeleteExpReply
-	(*ModifyExpRequest)(nil),     // 100: vda.v1.ModifyExpRequest
-	(*ModifyExpReply)(nil),       // 101: vda.v1.ModifyExpReply
-	(*ListExpRequest)(nil),       // 102: vda.v1.ListExpRequest
-	(*ListExpReply)(nil),         // 103: vda.v1.ListExpReply
-	(*GetExpRequest)(nil),        // 104: vda.v1.GetExpRequest
-	(*GetExpReply)(nil),          // 105: vda.v1.GetExpReply
-	(*OrphanMsg)(nil),            // 106: vda.v1.OrphanMsg
-	(*ListOrphanRequest)(nil),    // 107: vda.v1.ListOrphanRequest
-	(*ListOrphanReply)(nil),      // 108: vda.v1.ListOrphanReply
-	(*AdoptOrphanRequest)(nil),   // 109: vda.v1.AdoptOrphanRequest
-	(*AdoptOrphanReply)(nil),     // 110: vda.v1.AdoptOrphanReply
-	(*DeleteOrphanRequest)(nil),  // 111: vda.v1.DeleteOrphanRequest
-	(*DeleteOrphanReply)(nil),    // 112: vda.v1.DeleteOrphanReply
-	(*GetStatusRequest)(nil),     // 113: vda.v1.GetStatusRequest
-	(*GetStatusReply)(nil),       // 114: vda.v1.GetStatusReply
-	(*StatusMsg)(nil),            // 115: vda.v1.StatusMsg
-	(*NodeCountMsg)(nil),         // 116: vda.v1.NodeCountMsg
-	(*CapacityMsg)(nil),          // 117: vda.v1.CapacityMsg
-	(*DaCountMsg)(nil),           // 118: vda.v1.DaCountMsg
-	(*CnLoadMsg)(nil),            // 119: vda.v1.CnLoadMsg
-	(*VersionCountMsg)(nil),      // 120: vda.v1.VersionCountMsg
-	(*GetTopRequest)(nil),        // 121: vda.v1.GetTopRequest
-	(*GetTopReply)(nil),          // 122: vda.v1.GetTopReply
-	(*TopMsg)(nil),               // 123: vda.v1.TopMsg
-	(*SecureClusterRequest)(nil), // 124: vda.v1.SecureClusterRequest
-	(*SecureClusterReply)(nil),   // 125: vda.v1.SecureClusterReply
-	(*CreateUserRequest)(nil),    // 126: vda.v1.CreateUserRequest
-	(*CreateUserReply)(nil),      // 127: vda.v1.CreateUserReply
-	(*DeleteUserRequest)(nil),    // 128: vda.v1.DeleteUserRequest
-	(*DeleteUserReply)(nil),      // 129: vda.v1.DeleteUserReply
-	(*ModifyUserRequest)(nil),    // 130: vda.v1.ModifyUserRequest
-	(*ModifyUserReply)(nil),      // 131: vda.v1.ModifyUserReply
-	(*ListUserRequest)(nil),      // 132: vda.v1.ListUserRequest
-	(*ListUserReply)(nil),        // 133: vda.v1.ListUserReply
-	(*UserMsg)(nil),              // 134: vda.v1.UserMsg
-	(*SetPasswordRequest)(nil),   // 135: vda.v1.SetPasswordRequest
-	(*SetPasswordReply)(nil),     // 136: vda.v1.SetPasswordReply
-	(*ListSessionRequest)(nil),   // 137: vda.v1.ListSessionRequest
-	(*ListSessionReply)(nil),     // 138: vda.v1.ListSessionReply
-	(*SessionMsg)(nil),           // 139: vda.v1.SessionMsg
-	(*DeleteSessionRequest)(nil), // 140: vda.v1.DeleteSessionRequest
-	(*DeleteSessionReply)(nil),   // 141: vda.v1.DeleteSessionReply
-	(*ListVersionRequest)(nil),   // 142: vda.v1.ListVersionRequest
-	(*ListVersionReply)(nil),     // 143: vda.v1.ListVersionReply
-	(*VersionMsg)(nil),           // 144: vda.v1.VersionMsg
-	(*EventMsg)(nil),             // 145: vda.v1.EventMsg
-	(*EventFilter)(nil),          // 146: vda.v1.EventFilter
-	(*ListEventRequest)(nil),     // 147: vda.v1.ListEventRequest
-	(*ListEventReply)(nil),       // 148: vda.v1.ListEventReply
-	(*WatchEventRequest)(nil),    // 149: vda.v1.WatchEventRequest
-	(*WatchEventReply)(nil),      // 150: vda.v1.WatchEventReply
-	(*AlertMsg)(nil),             // 151: vda.v1.AlertMsg
-	(*ListAlertRequest)(nil),     // 152: vda.v1.ListAlertRequest
-	(*ListAlertReply)(nil),       // 153: vda.v1.ListAlertReply
-	(*DumpSupportRequest)(nil),   // 154: vda.v1.DumpSupportRequest
-	(*DumpSupportReply)(nil),     // 155: vda.v1.DumpSupportReply
+	(*DiscoverPdRequest)(nil),    // 30: vda.v1.DiscoverPdRequest
+	(*DiscoverPdReply)(nil),      // 31: vda.v1.DiscoverPdReply
+	(*DiskMsg)(nil),              // 32: vda.v1.DiskMsg
+	(*DrainPdRequest)(nil),       // 33: vda.v1.DrainPdRequest
+	(*DrainPdReply)(nil),         // 34: vda.v1.DrainPdReply
+	(*UndrainPdRequest)(nil),     // 35: vda.v1.UndrainPdRequest
+	(*UndrainPdReply)(nil),       // 36: vda.v1.UndrainPdReply
+	(*MoveVdRequest)(nil),        // 37: vda.v1.MoveVdRequest
+	(*MoveVdReply)(nil),          // 38: vda.v1.MoveVdReply
+	(*GetVdRequest)(nil),         // 39: vda.v1.GetVdRequest
+	(*GetVdReply)(nil),           // 40: vda.v1.GetVdReply
+	(*CnMsg)(nil),                // 41: vda.v1.CnMsg
+	(*StuckCntlrMsg)(nil),        // 42: vda.v1.StuckCntlrMsg
+	(*CreateCnRequest)(nil),      // 43: vda.v1.CreateCnRequest
+	(*CreateCnReply)(nil),        // 44: vda.v1.CreateCnReply
+	(*DeleteCnRequest)(nil),      // 45: vda.v1.DeleteCnRequest
+	(*DeleteCnReply)(nil),        // 46: vda.v1.DeleteCnReply
+	(*ModifyCnRequest)(nil),      // 47: vda.v1.ModifyCnRequest
+	(*ModifyCnReply)(nil),        // 48: vda.v1.ModifyCnReply
+	(*ListCnRequest)(nil),        // 49: vda.v1.ListCnRequest
+	(*ListCnReply)(nil),          // 50: vda.v1.ListCnReply
+	(*GetCnRequest)(nil),         // 51: vda.v1.GetCnRequest
+	(*GetCnReply)(nil),           // 52: vda.v1.GetCnReply
+	(*SyncupCnRequest)(nil),      // 53: vda.v1.SyncupCnRequest
+	(*SyncupCnReply)(nil),        // 54: vda.v1.SyncupCnReply
+	(*DrainCnRequest)(nil),       // 55: vda.v1.DrainCnRequest
+	(*DrainCnReply)(nil),         // 56: vda.v1.DrainCnReply
+	(*UndrainCnRequest)(nil),     // 57: vda.v1.UndrainCnRequest
+	(*UndrainCnReply)(nil),       // 58: vda.v1.UndrainCnReply
+	(*DaMsg)(nil),                // 59: vda.v1.DaMsg
+	(*GrpMsg)(nil),               // 60: vda.v1.GrpMsg
+	(*VdMsg)(nil),                // 61: vda.v1.VdMsg
+	(*ScrubMsg)(nil),             // 62: vda.v1.ScrubMsg
+	(*CntlrMsg)(nil),             // 63: vda.v1.CntlrMsg
+	(*CreateDaRequest)(nil),      // 64: vda.v1.CreateDaRequest
+	(*CreateDaReply)(nil),        // 65: vda.v1.CreateDaReply
+	(*DeleteDaRequest)(nil),      // 66: vda.v1.DeleteDaRequest
+	(*DeleteDaReply)(nil),        // 67: vda.v1.DeleteDaReply
+	(*UndeleteDaRequest)(nil),    // 68: vda.v1.UndeleteDaRequest
+	(*UndeleteDaReply)(nil),      // 69: vda.v1.UndeleteDaReply
+	(*ModifyDaRequest)(nil),      // 70: vda.v1.ModifyDaRequest
+	(*ModifyDaReply)(nil),        // 71: vda.v1.ModifyDaReply
+	(*ListDaRequest)(nil),        // 72: vda.v1.ListDaRequest
+	(*ListDaReply)(nil),          // 73: vda.v1.ListDaReply
+	(*GetDaRequest)(nil),         // 74: vda.v1.GetDaRequest
+	(*GetDaReply)(nil),           // 75: vda.v1.GetDaReply
+	(*SyncupDaRequest)(nil),      // 76: vda.v1.SyncupDaRequest
+	(*SyncupDaReply)(nil),        // 77: vda.v1.SyncupDaReply
+	(*FailoverDaRequest)(nil),    // 78: vda.v1.FailoverDaRequest
+	(*FailoverDaReply)(nil),      // 79: vda.v1.FailoverDaReply
+	(*RecoverDaRequest)(nil),     // 80: vda.v1.RecoverDaRequest
+	(*RecoverDaReply)(nil),       // 81: vda.v1.RecoverDaReply
+	(*ScrubDaRequest)(nil),       // 82: vda.v1.ScrubDaRequest
+	(*ScrubDaReply)(nil),         // 83: vda.v1.ScrubDaReply
+	(*SnapMsg)(nil),              // 84: vda.v1.SnapMsg
+	(*CreateSnapRequest)(nil),    // 85: vda.v1.CreateSnapRequest
+	(*CreateSnapReply)(nil),      // 86: vda.v1.CreateSnapReply
+	(*DeleteSnapRequest)(nil),    // 87: vda.v1.DeleteSnapRequest
+	(*DeleteSnapReply)(nil),      // 88: vda.v1.DeleteSnapReply
+	(*RollbackSnapRequest)(nil),  // 89: vda.v1.RollbackSnapRequest
+	(*RollbackSnapReply)(nil),    // 90: vda.v1.RollbackSnapReply
+	(*ModifySnapRequest)(nil),    // 91: vda.v1.ModifySnapRequest
+	(*ModifySnapReply)(nil),      // 92: vda.v1.ModifySnapReply
+	(*ListSnapRequest)(nil),      // 93: vda.v1.ListSnapRequest
+	(*ListSnapReply)(nil),        // 94: vda.v1.ListSnapReply
+	(*GetSnapRequest)(nil),       // 95: vda.v1.GetSnapRequest
+	(*GetSnapReply)(nil),         // 96: vda.v1.GetSnapReply
+	(*ExpMsg)(nil),               // 97: vda.v1.ExpMsg
+	(*EsMsg)(nil),                // 98: vda.v1.EsMsg
+	(*CreateExpRequest)(nil),     // 99: vda.v1.CreateExpRequest
+	(*CreateExpReply)(nil),       // 100: vda.v1.CreateExpReply
+	(*DeleteExpRequest)(nil),     // 101: vda.v1.DeleteExpRequest
+	(*DeleteExpReply)(nil),       // 102: vda.v1.DeleteExpReply
+	(*ModifyExpRequest)(nil),     // 103: vda.v1.ModifyExpRequest
+	(*ModifyExpReply)(nil),       // 104: vda.v1.ModifyExpReply
+	(*ListExpRequest)(nil),       // 105: vda.v1.ListExpRequest
+	(*ListExpReply)(nil),         // 106: vda.v1.ListExpReply
+	(*GetExpRequest)(nil),        // 107: vda.v1.GetExpRequest
+	(*GetExpReply)(nil),          // 108: vda.v1.GetExpReply
+	(*OrphanMsg)(nil),            // 109: vda.v1.OrphanMsg
+	(*ListOrphanRequest)(nil),    // 110: vda.v1.ListOrphanRequest
+	(*ListOrphanReply)(nil),      // 111: vda.v1.ListOrphanReply
+	(*AdoptOrphanRequest)(nil),   // 112: vda.v1.AdoptOrphanRequest
+	(*AdoptOrphanReply)(nil),     // 113: vda.v1.AdoptOrphanReply
+	(*DeleteOrphanRequest)(nil),  // 114: vda.v1.DeleteOrphanRequest
+	(*DeleteOrphanReply)(nil),    // 115: vda.v1.DeleteOrphanReply
+	(*GetStatusRequest)(nil),     // 116: vda.v1.GetStatusRequest
+	(*GetStatusReply)(nil),       // 117: vda.v1.GetStatusReply
+	(*StatusMsg)(nil),            // 118: vda.v1.StatusMsg
+	(*NodeCountMsg)(nil),         // 119: vda.v1.NodeCountMsg
+	(*CapacityMsg)(nil),          // 120: vda.v1.CapacityMsg
+	(*DaCountMsg)(nil),           // 121: vda.v1.DaCountMsg
+	(*CnLoadMsg)(nil),            // 122: vda.v1.CnLoadMsg
+	(*VersionCountMsg)(nil),      // 123: vda.v1.VersionCountMsg
+	(*GetTopRequest)(nil),        // 124: vda.v1.GetTopRequest
+	(*GetTopReply)(nil),          // 125: vda.v1.GetTopReply
+	(*TopMsg)(nil),               // 126: vda.v1.TopMsg
+	(*SecureClusterRequest)(nil), // 127: vda.v1.SecureClusterRequest
+	(*SecureClusterReply)(nil),   // 128: vda.v1.SecureClusterReply
+	(*CreateUserRequest)(nil),    // 129: vda.v1.CreateUserRequest
+	(*CreateUserReply)(nil),      // 130: vda.v1.CreateUserReply
+	(*DeleteUserRequest)(nil),    // 131: vda.v1.DeleteUserRequest
+	(*DeleteUserReply)(nil),      // 132: vda.v1.DeleteUserReply
+	(*ModifyUserRequest)(nil),    // 133: vda.v1.ModifyUserRequest
+	(*ModifyUserReply)(nil),      // 134: vda.v1.ModifyUserReply
+	(*ListUserRequest)(nil),      // 135: vda.v1.ListUserRequest
+	(*ListUserReply)(nil),        // 136: vda.v1.ListUserReply
+	(*UserMsg)(nil),              // 137: vda.v1.UserMsg
+	(*SetPasswordRequest)(nil),   // 138: vda.v1.SetPasswordRequest
+	(*SetPasswordReply)(nil),     // 139: vda.v1.SetPasswordReply
+	(*ListSessionRequest)(nil),   // 140: vda.v1.ListSessionRequest
+	(*ListSessionReply)(nil),     // 141: vda.v1.ListSessionReply
+	(*SessionMsg)(nil),           // 142: vda.v1.SessionMsg
+	(*DeleteSessionRequest)(nil), // 143: vda.v1.DeleteSessionRequest
+	(*DeleteSessionReply)(nil),   // 144: vda.v1.DeleteSessionReply
+	(*ListVersionRequest)(nil),   // 145: vda.v1.ListVersionRequest
+	(*ListVersionReply)(nil),     // 146: vda.v1.ListVersionReply
+	(*VersionMsg)(nil),           // 147: vda.v1.VersionMsg
+	(*EventMsg)(nil),             // 148: vda.v1.EventMsg
+	(*EventFilter)(nil),          // 149: vda.v1.EventFilter
+	(*ListEventRequest)(nil),     // 150: vda.v1.ListEventRequest
+	(*ListEventReply)(nil),       // 151: vda.v1.ListEventReply
+	(*WatchEventRequest)(nil),    // 152: vda.v1.WatchEventRequest
+	(*WatchEventReply)(nil),      // 153: vda.v1.WatchEventReply
+	(*AlertMsg)(nil),             // 154: vda.v1.AlertMsg
+	(*ListAlertRequest)(nil),     // 155: vda.v1.ListAlertRequest
+	(*ListAlertReply)(nil),       // 156: vda.v1.ListAlertReply
+	(*DumpSupportRequest)(nil),   // 157: vda.v1.DumpSupportRequest
+	(*DumpSupportReply)(nil),     // 158: vda.v1.DumpSupportReply
 }
 var file_v1_portal_proto_depIdxs = []int32{
 	19,  // 0: vda.v1.DnMsg.pd_msg_list:type_name -> vda.v1.PdMsg
@@ -11952,246 +12190,250 @@ var file_v1_portal_proto_depIdxs = []int32{
 	19,  // 24: vda.v1.ListPdReply.pd_msg_list:type_name -> vda.v1.PdMsg
 	0,   // 25: vda.v1.GetPdReply.reply_info:type_name -> vda.v1.ReplyInfo
 	19,  // 26: vda.v1.GetPdReply.pd_msg:type_name -> vda.v1.PdMsg
-	0,   // 27: vda.v1.DrainPdReply.reply_info:type_name -> vda.v1.ReplyInfo
-	19,  // 28: vda.v1.DrainPdReply.pd_msg:type_name -> vda.v1.PdMsg
-	0,   // 29: vda.v1.UndrainPdReply.reply_info:type_name -> vda.v1.ReplyInfo
-	19,  // 30: vda.v1.UndrainPdReply.pd_msg:type_name -> vda.v1.PdMsg
-	0,   // 31: vda.v1.MoveVdReply.reply_info:type_name -> vda.v1.ReplyInfo
-	58,  // 32: vda.v1.MoveVdReply.vd_msg:type_name -> vda.v1.VdMsg
-	58,  // 33: vda.v1.MoveVdReply.new_vd_msg:type_name -> vda.v1.VdMsg
-	0,   // 34: vda.v1.GetVdReply.reply_info:type_name -> vda.v1.ReplyInfo
-	58,  // 35: vda.v1.GetVdReply.vd_msg:type_name -> vda.v1.VdMsg
-	39,  // 36: vda.v1.CnMsg.stuck_cntlr_msg_list:type_name -> vda.v1.StuckCntlrMsg
-	0,   // 37: vda.v1.CreateCnReply.reply_info:type_name -> vda.v1.ReplyInfo
-	38,  // 38: vda.v1.CreateCnReply.cn_msg:type_name -> vda.v1.CnMsg
-	0,   // 39: vda.v1.DeleteCnReply.reply_info:type_name -> vda.v1.ReplyInfo
-	0,   // 40: vda.v1.ModifyCnReply.reply_info:type_name -> vda.v1.ReplyInfo
-	38,  // 41: vda.v1.ModifyCnReply.cn_msg:type_name -> vda.v1.CnMsg
-	0,   // 42: vda.v1.ListCnReply.reply_info:type_name -> vda.v1.ReplyInfo
-	38,  // 43: vda.v1.ListCnReply.cn_msg_list:type_name -> vda.v1.CnMsg
-	0,   // 44: vda.v1.GetCnReply.reply_info:type_name -> vda.v1.ReplyInfo
-	38,  // 45: vda.v1.GetCnReply.cn_msg:type_name -> vda.v1.CnMsg
-	0,   // 46: vda.v1.SyncupCnReply.reply_info:type_name -> vda.v1.ReplyInfo
-	38,  // 47: vda.v1.SyncupCnReply.cn_msg:type_name -> vda.v1.CnMsg
-	0,   // 48: vda.v1.DrainCnReply.reply_info:type_name -> vda.v1.ReplyInfo
-	38,  // 49: vda.v1.DrainCnReply.cn_msg:type_name -> vda.v1.CnMsg
-	0,   // 50: vda.v1.UndrainCnReply.reply_info:type_name -> vda.v1.ReplyInfo
-	38,  // 51: vda.v1.UndrainCnReply.cn_msg:type_name -> vda.v1.CnMsg
-	57,  // 52: vda.v1.DaMsg.grp_msg_list:type_name -> vda.v1.GrpMsg
-	60,  // 53: vda.v1.DaMsg.cntlr_msg_list:type_name -> vda.v1.CntlrMsg
-	59,  // 54: vda.v1.DaMsg.scrub_msg_list:type_name -> vda.v1.ScrubMsg
-	58,  // 55: vda.v1.GrpMsg.vd_msg_list:type_name -> vda.v1.VdMsg
-	0,   // 56: vda.v1.CreateDaReply.reply_info:type_name -> vda.v1.ReplyInfo
-	56,  // 57: vda.v1.CreateDaReply.da_msg:type_name -> vda.v1.DaMsg
-	0,   // 58: vda.v1.DeleteDaReply.reply_info:type_name -> vda.v1.ReplyInfo
-	0,   // 59: vda.v1.UndeleteDaReply.reply_info:type_name -> vda.v1.ReplyInfo
-	56,  // 60: vda.v1.UndeleteDaReply.da_msg:type_name -> vda.v1.DaMsg
-	0,   // 61: vda.v1.ModifyDaReply.reply_info:type_name -> vda.v1.ReplyInfo
-	56,  // 62: vda.v1.ModifyDaReply.da_msg:type_name -> vda.v1.DaMsg
-	0,   // 63: vda.v1.ListDaReply.reply_info:type_name -> vda.v1.ReplyInfo
-	56,  // 64: vda.v1.ListDaReply.da_msg_list:type_name -> vda.v1.DaMsg
-	0,   // 65: vda.v1.GetDaReply.reply_info:type_name -> vda.v1.ReplyInfo
-	56,  // 66: vda.v1.GetDaReply.da_msg:type_name -> vda.v1.DaMsg
-	0,   // 67: vda.v1.SyncupDaReply.reply_info:type_name -> vda.v1.ReplyInfo
-	56,  // 68: vda.v1.SyncupDaReply.da_msg:type_name -> vda.v1.DaMsg
-	0,   // 69: vda.v1.FailoverDaReply.reply_info:type_name -> vda.v1.ReplyInfo
-	56,  // 70: vda.v1.FailoverDaReply.da_msg:type_name -> vda.v1.DaMsg
-	0,   // 71: vda.v1.RecoverDaReply.reply_info:type_name -> vda.v1.ReplyInfo
-	56,  // 72: vda.v1.RecoverDaReply.da_msg:type_name -> vda.v1.DaMsg
-	0,   // 73: vda.v1.ScrubDaReply.reply_info:type_name -> vda.v1.ReplyInfo
-	56,  // 74: vda.v1.ScrubDaReply.da_msg:type_name -> vda.v1.DaMsg
-	0,   // 75: vda.v1.CreateSnapReply.reply_info:type_name -> vda.v1.ReplyInfo
-	81,  // 76: vda.v1.CreateSnapReply.snap_msg:type_name -> vda.v1.SnapMsg
-	81,  // 77: vda.v1.CreateSnapReply.snap_msg_list:type_name -> vda.v1.SnapMsg
-	0,   // 78: vda.v1.DeleteSnapReply.reply_info:type_name -> vda.v1.ReplyInfo
-	0,   // 79: vda.v1.RollbackSnapReply.reply_info:type_name -> vda.v1.ReplyInfo
-	81,  // 80: vda.v1.RollbackSnapReply.snap_msg:type_name -> vda.v1.SnapMsg
-	0,   // 81: vda.v1.ModifySnapReply.reply_info:type_name -> vda.v1.ReplyInfo
-	81,  // 82: vda.v1.ModifySnapReply.snap_msg:type_name -> vda.v1.SnapMsg
-	0,   // 83: vda.v1.ListSnapReply.reply_info:type_name -> vda.v1.ReplyInfo
-	81,  // 84: vda.v1.ListSnapReply.snap_msg_list:type_name -> vda.v1.SnapMsg
-	0,   // 85: vda.v1.GetSnapReply.reply_info:type_name -> vda.v1.ReplyInfo
-	81,  // 86: vda.v1.GetSnapReply.snap_msg:type_name -> vda.v1.SnapMsg
-	95,  // 87: vda.v1.ExpMsg.es_msg_list:type_name -> vda.v1.EsMsg
-	0,   // 88: vda.v1.CreateExpReply.reply_info:type_name -> vda.v1.ReplyInfo
-	94,  // 89: vda.v1.CreateExpReply.exp_msg:type_name -> vda.v1.ExpMsg
-	0,   // 90: vda.v1.DeleteExpReply.reply_info:type_name -> vda.v1.ReplyInfo
-	0,   // 91: vda.v1.ModifyExpReply.reply_info:type_name -> vda.v1.ReplyInfo
-	94,  // 92: vda.v1.ModifyExpReply.exp_msg:type_name -> vda.v1.ExpMsg
-	0,   // 93: vda.v1.ListExpReply.reply_info:type_name -> vda.v1.ReplyInfo
-	94,  // 94: vda.v1.ListExpReply.exp_msg_list:type_name -> vda.v1.ExpMsg
-	0,   // 95: vda.v1.GetExpReply.reply_info:type_name -> vda.v1.ReplyInfo
-	94,  // 96: vda.v1.GetExpReply.exp_msg:type_name -> vda.v1.ExpMsg
-	0,   // 97: vda.v1.ListOrphanReply.reply_info:type_name -> vda.v1.ReplyInfo
-	106, // 98: vda.v1.ListOrphanReply.orphan_msg_list:type_name -> vda.v1.OrphanMsg
-	0,   // 99: vda.v1.AdoptOrphanReply.reply_info:type_name -> vda.v1.ReplyInfo
-	106, // 100: vda.v1.AdoptOrphanReply.orphan_msg:type_name -> vda.v1.OrphanMsg
-	0,   // 101: vda.v1.DeleteOrphanReply.reply_info:type_name -> vda.v1.ReplyInfo
-	106, // 102: vda.v1.DeleteOrphanReply.orphan_msg:type_name -> vda.v1.OrphanMsg
-	0,   // 103: vda.v1.GetStatusReply.reply_info:type_name -> vda.v1.ReplyInfo
-	115, // 104: vda.v1.GetStatusReply.status_msg:type_name -> vda.v1.StatusMsg
-	116, // 105: vda.v1.StatusMsg.node_count_msg_list:type_name -> vda.v1.NodeCountMsg
-	117, // 106: vda.v1.StatusMsg.capacity_msg_list:type_name -> vda.v1.CapacityMsg
-	118, // 107: vda.v1.StatusMsg.da_count_msg_list:type_name -> vda.v1.DaCountMsg
-	119, // 108: vda.v1.StatusMsg.cn_load_msg_list:type_name -> vda.v1.CnLoadMsg
-	120, // 109: vda.v1.StatusMsg.version_count_msg_list:type_name -> vda.v1.VersionCountMsg
-	151, // 110: vda.v1.StatusMsg.alert_msg_list:type_name -> vda.v1.AlertMsg
-	0,   // 111: vda.v1.GetTopReply.reply_info:type_name -> vda.v1.ReplyInfo
-	123, // 112: vda.v1.GetTopReply.da_top_msg_list:type_name -> vda.v1.TopMsg
-	123, // 113: vda.v1.GetTopReply.node_top_msg_list:type_name -> vda.v1.TopMsg
-	123, // 114: vda.v1.GetTopReply.pd_top_msg_list:type_name -> vda.v1.TopMsg
-	0,   // 115: vda.v1.SecureClusterReply.reply_info:type_name -> vda.v1.ReplyInfo
-	0,   // 116: vda.v1.CreateUserReply.reply_info:type_name -> vda.v1.ReplyInfo
-	0,   // 117: vda.v1.DeleteUserReply.reply_info:type_name -> vda.v1.ReplyInfo
-	0,   // 118: vda.v1.ModifyUserReply.reply_info:type_name -> vda.v1.ReplyInfo
-	0,   // 119: vda.v1.ListUserReply.reply_info:type_name -> vda.v1.ReplyInfo
-	134, // 120: vda.v1.ListUserReply.user_msg_list:type_name -> vda.v1.UserMsg
-	0,   // 121: vda.v1.SetPasswordReply.reply_info:type_name -> vda.v1.ReplyInfo
-	0,   // 122: vda.v1.ListSessionReply.reply_info:type_name -> vda.v1.ReplyInfo
-	139, // 123: vda.v1.ListSessionReply.session_msg_list:type_name -> vda.v1.SessionMsg
-	0,   // 124: vda.v1.DeleteSessionReply.reply_info:type_name -> vda.v1.ReplyInfo
-	0,   // 125: vda.v1.ListVersionReply.reply_info:type_name -> vda.v1.ReplyInfo
-	144, // 126: vda.v1.ListVersionReply.version_msg_list:type_name -> vda.v1.VersionMsg
-	146, // 127: vda.v1.ListEventRequest.filter:type_name -> vda.v1.EventFilter
-	0,   // 128: vda.v1.ListEventReply.reply_info:type_name -> vda.v1.ReplyInfo
-	145, // 129: vda.v1.ListEventReply.event_msg_list:type_name -> vda.v1.EventMsg
-	146, // 130: vda.v1.WatchEventRequest.filter:type_name -> vda.v1.EventFilter
-	145, // 131: vda.v1.WatchEventReply.event_msg:type_name -> vda.v1.EventMsg
-	0,   // 132: vda.v1.ListAlertReply.reply_info:type_name -> vda.v1.ReplyInfo
-	151, // 133: vda.v1.ListAlertReply.alert_msg_list:type_name -> vda.v1.AlertMsg
-	3,   // 134: vda.v1.Portal.CreateDn:input_type -> vda.v1.CreateDnRequest
-	5,   // 135: vda.v1.Portal.DeleteDn:input_type -> vda.v1.DeleteDnRequest
-	7,   // 136: vda.v1.Portal.ModifyDn:input_type -> vda.v1.ModifyDnRequest
-	9,   // 137: vda.v1.Portal.ListDn:input_type -> vda.v1.ListDnRequest
-	11,  // 138: vda.v1.Portal.GetDn:input_type -> vda.v1.GetDnRequest
-	13,  // 139: vda.v1.Portal.SyncupDn:input_type -> vda.v1.SyncupDnRequest
-	15,  // 140: vda.v1.Portal.DrainDn:input_type -> vda.v1.DrainDnRequest
-	17,  // 141: vda.v1.Portal.UndrainDn:input_type -> vda.v1.UndrainDnRequest
-	20,  // 142: vda.v1.Portal.CreatePd:input_type -> vda.v1.CreatePdRequest
-	22,  // 143: vda.v1.Portal.DeletePd:input_type -> vda.v1.DeletePdRequest
-	24,  // 144: vda.v1.Portal.ModifyPd:input_type -> vda.v1.ModifyPdRequest
-	26,  // 145: vda.v1.Portal.ListPd:input_type -> vda.v1.ListPdRequest
-	28,  // 146: vda.v1.Portal.GetPd:input_type -> vda.v1.GetPdRequest
-	30,  // 147: vda.v1.Portal.DrainPd:input_type -> vda.v1.DrainPdRequest
-	32,  // 148: vda.v1.Portal.UndrainPd:input_type -> vda.v1.UndrainPdRequest
-	34,  // 149: vda.v1.Portal.MoveVd:input_type -> vda.v1.MoveVdRequest
-	36,  // 150: vda.v1.Portal.GetVd:input_type -> vda.v1.GetVdRequest
-	40,  // 151: vda.v1.Portal.CreateCn:input_type -> vda.v1.CreateCnRequest
-	42,  // 152: vda.v1.Portal.DeleteCn:input_type -> vda.v1.DeleteCnRequest
-	44,  // 153: vda.v1.Portal.ModifyCn:input_type -> vda.v1.ModifyCnRequest
-	46,  // 154: vda.v1.Portal.ListCn:input_type -> vda.v1.ListCnRequest
-	48,  // 155: vda.v1.Portal.GetCn:input_type -> vda.v1.GetCnRequest
-	50,  // 156: vda.v1.Portal.SyncupCn:input_type -> vda.v1.SyncupCnRequest
-	52,  // 157: vda.v1.Portal.DrainCn:input_type -> vda.v1.DrainCnRequest
-	54,  // 158: vda.v1.Portal.UndrainCn:input_type -> vda.v1.UndrainCnRequest
-	61,  // 159: vda.v1.Portal.CreateDa:input_type -> vda.v1.CreateDaRequest
-	63,  // 160: vda.v1.Portal.DeleteDa:input_type -> vda.v1.DeleteDaRequest
-	65,  // 161: vda.v1.Portal.UndeleteDa:input_type -> vda.v1.UndeleteDaRequest
-	67,  // 162: vda.v1.Portal.ModifyDa:input_type -> vda.v1.ModifyDaRequest
-	69,  // 163: vda.v1.Portal.ListDa:input_type -> vda.v1.ListDaRequest
-	71,  // 164: vda.v1.Portal.GetDa:input_type -> vda.v1.GetDaRequest
-	73,  // 165: vda.v1.Portal.SyncupDa:input_type -> vda.v1.SyncupDaRequest
-	75,  // 166: vda.v1.Portal.FailoverDa:input_type -> vda.v1.FailoverDaRequest
-	77,  // 167: vda.v1.Portal.RecoverDa:input_type -> vda.v1.RecoverDaRequest
-	79,  // 168: vda.v1.Portal.ScrubDa:input_type -> vda.v1.ScrubDaRequest
-	82,  // 169: vda.v1.Portal.CreateSnap:input_type -> vda.v1.CreateSnapRequest
-	84,  // 170: vda.v1.Portal.DeleteSnap:input_type -> vda.v1.DeleteSnapRequest
-	86,  // 171: vda.v1.Portal.RollbackSnap:input_type -> vda.v1.RollbackSnapRequest
-	88,  // 172: vda.v1.Portal.ModifySnap:input_type -> vda.v1.ModifySnapRequest
-	90,  // 173: vda.v1.Portal.ListSnap:input_type -> vda.v1.ListSnapRequest
-	92,  // 174: vda.v1.Portal.GetSnap:input_type -> vda.v1.GetSnapRequest
-	96,  // 175: vda.v1.Portal.CreateExp:input_type -> vda.v1.CreateExpRequest
-	98,  // 176: vda.v1.Portal.DeleteExp:input_type -> vda.v1.DeleteExpRequest
-	100, // 177: vda.v1.Portal.ModifyExp:input_type -> vda.v1.ModifyExpRequest
-	102, // 178: vda.v1.Portal.ListExp:input_type -> vda.v1.ListExpRequest
-	104, // 179: vda.v1.Portal.GetExp:input_type -> vda.v1.GetExpRequest
-	107, // 180: vda.v1.Portal.ListOrphan:input_type -> vda.v1.ListOrphanRequest
-	109, // 181: vda.v1.Portal.AdoptOrphan:input_type -> vda.v1.AdoptOrphanRequest
-	111, // 182: vda.v1.Portal.DeleteOrphan:input_type -> vda.v1.DeleteOrphanRequest
-	124, // 183: vda.v1.Portal.SecureCluster:input_type -> vda.v1.SecureClusterRequest
-	126, // 184: vda.v1.Portal.CreateUser:input_type -> vda.v1.CreateUserRequest
-	128, // 185: vda.v1.Portal.DeleteUser:input_type -> vda.v1.DeleteUserRequest
-	130, // 186: vda.v1.Portal.ModifyUser:input_type -> vda.v1.ModifyUserRequest
-	132, // 187: vda.v1.Portal.ListUser:input_type -> vda.v1.ListUserRequest
-	135, // 188: vda.v1.Portal.SetPassword:input_type -> vda.v1.SetPasswordRequest
-	137, // 189: vda.v1.Portal.ListSession:input_type -> vda.v1.ListSessionRequest
-	140, // 190: vda.v1.Portal.DeleteSession:input_type -> vda.v1.DeleteSessionRequest
-	113, // 191: vda.v1.Portal.GetStatus:input_type -> vda.v1.GetStatusRequest
-	142, // 192: vda.v1.Portal.ListVersion:input_type -> vda.v1.ListVersionRequest
-	121, // 193: vda.v1.Portal.GetTop:input_type -> vda.v1.GetTopRequest
-	152, // 194: vda.v1.Portal.ListAlert:input_type -> vda.v1.ListAlertRequest
-	147, // 195: vda.v1.Portal.ListEvent:input_type -> vda.v1.ListEventRequest
-	149, // 196: vda.v1.Portal.WatchEvent:input_type -> vda.v1.WatchEventRequest
-	154, // 197: vda.v1.Portal.DumpSupport:input_type -> vda.v1.DumpSupportRequest
-	4,   // 198: vda.v1.Portal.CreateDn:output_type -> vda.v1.CreateDnReply
-	6,   // 199: vda.v1.Portal.DeleteDn:output_type -> vda.v1.DeleteDnReply
-	8,   // 200: vda.v1.Portal.ModifyDn:output_type -> vda.v1.ModifyDnReply
-	10,  // 201: vda.v1.Portal.ListDn:output_type -> vda.v1.ListDnReply
-	12,  // 202: vda.v1.Portal.GetDn:output_type -> vda.v1.GetDnReply
-	14,  // 203: vda.v1.Portal.SyncupDn:output_type -> vda.v1.SyncupDnReply
-	16,  // 204: vda.v1.Portal.DrainDn:output_type -> vda.v1.DrainDnReply
-	18,  // 205: vda.v1.Portal.UndrainDn:output_type -> vda.v1.UndrainDnReply
-	21,  // 206: vda.v1.Portal.CreatePd:output_type -> vda.v1.CreatePdReply
-	23,  // 207: vda.v1.Portal.DeletePd:output_type -> vda.v1.DeletePdReply
-	25,  // 208: vda.v1.Portal.ModifyPd:output_type -> vda.v1.ModifyPdReply
-	27,  // 209: vda.v1.Portal.ListPd:output_type -> vda.v1.ListPdReply
-	29,  // 210: vda.v1.Portal.GetPd:output_type -> vda.v1.GetPdReply
-	31,  // 211: vda.v1.Portal.DrainPd:output_type -> vda.v1.DrainPdReply
-	33,  // 212: vda.v1.Portal.UndrainPd:output_type -> vda.v1.UndrainPdReply
-	35,  // 213: vda.v1.Portal.MoveVd:output_type -> vda.v1.MoveVdReply
-	37,  // 214: vda.v1.Portal.GetVd:output_type -> vda.v1.GetVdReply
-	41,  // 215: vda.v1.Portal.CreateCn:output_type -> vda.v1.CreateCnReply
-	43,  // 216: vda.v1.Portal.DeleteCn:output_type -> vda.v1.DeleteCnReply
-	45,  // 217: vda.v1.Portal.ModifyCn:output_type -> vda.v1.ModifyCnReply
-	47,  // 218: vda.v1.Portal.ListCn:output_type -> vda.v1.ListCnReply
-	49,  // 219: vda.v1.Portal.GetCn:output_type -> vda.v1.GetCnReply
-	51,  // 220: vda.v1.Portal.SyncupCn:output_type -> vda.v1.SyncupCnReply
-	53,  // 221: vda.v1.Portal.DrainCn:output_type -> vda.v1.DrainCnReply
-	55,  // 222: vda.v1.Portal.UndrainCn:output_type -> vda.v1.UndrainCnReply
-	62,  // 223: vda.v1.Portal.CreateDa:output_type -> vda.v1.CreateDaReply
-	64,  // 224: vda.v1.Portal.DeleteDa:output_type -> vda.v1.DeleteDaReply
-	66,  // 225: vda.v1.Portal.UndeleteDa:output_type -> vda.v1.UndeleteDaReply
-	68,  // 226: vda.v1.Portal.ModifyDa:output_type -> vda.v1.ModifyDaReply
-	70,  // 227: vda.v1.Portal.ListDa:output_type -> vda.v1.ListDaReply
-	72,  // 228: vda.v1.Portal.GetDa:output_type -> vda.v1.GetDaReply
-	74,  // 229: vda.v1.Portal.SyncupDa:output_type -> vda.v1.SyncupDaReply
-	76,  // 230: vda.v1.Portal.FailoverDa:output_type -> vda.v1.FailoverDaReply
-	78,  // 231: vda.v1.Portal.RecoverDa:output_type -> vda.v1.RecoverDaReply
-	80,  // 232: vda.v1.Portal.ScrubDa:output_type -> vda.v1.ScrubDaReply
-	83,  // 233: vda.v1.Portal.CreateSnap:output_type -> vda.v1.CreateSnapReply
-	85,  // 234: vda.v1.Portal.DeleteSnap:output_type -> vda.v1.DeleteSnapReply
-	87,  // 235: vda.v1.Portal.RollbackSnap:output_type -> vda.v1.RollbackSnapReply
-	89,  // 236: vda.v1.Portal.ModifySnap:output_type -> vda.v1.ModifySnapReply
-	91,  // 237: vda.v1.Portal.ListSnap:output_type -> vda.v1.ListSnapReply
-	93,  // 238: vda.v1.Portal.GetSnap:output_type -> vda.v1.GetSnapReply
-	97,  // 239: vda.v1.Portal.CreateExp:output_type -> vda.v1.CreateExpReply
-	99,  // 240: vda.v1.Portal.DeleteExp:output_type -> vda.v1.DeleteExpReply
-	101, // 241: vda.v1.Portal.ModifyExp:output_type -> vda.v1.ModifyExpReply
-	103, // 242: vda.v1.Portal.ListExp:output_type -> vda.v1.ListExpReply
-	105, // 243: vda.v1.Portal.GetExp:output_type -> vda.v1.GetExpReply
-	108, // 244: vda.v1.Portal.ListOrphan:output_type -> vda.v1.ListOrphanReply
-	110, // 245: vda.v1.Portal.AdoptOrphan:output_type -> vda.v1.AdoptOrphanReply
-	112, // 246: vda.v1.Portal.DeleteOrphan:output_type -> vda.v1.DeleteOrphanReply
-	125, // 247: vda.v1.Portal.SecureCluster:output_type -> vda.v1.SecureClusterReply
-	127, // 248: vda.v1.Portal.CreateUser:output_type -> vda.v1.CreateUserReply
-	129, // 249: vda.v1.Portal.DeleteUser:output_type -> vda.v1.DeleteUserReply
-	131, // 250: vda.v1.Portal.ModifyUser:output_type -> vda.v1.ModifyUserReply
-	133, // 251: vda.v1.Portal.ListUser:output_type -> vda.v1.ListUserReply
-	136, // 252: vda.v1.Portal.SetPassword:output_type -> vda.v1.SetPasswordReply
-	138, // 253: vda.v1.Portal.ListSession:output_type -> vda.v1.ListSessionReply
-	141, // 254: vda.v1.Portal.DeleteSession:output_type -> vda.v1.DeleteSessionReply
-	114, // 255: vda.v1.Portal.GetStatus:output_type -> vda.v1.GetStatusReply
-	143, // 256: vda.v1.Portal.ListVersion:output_type -> vda.v1.ListVersionReply
-	122, // 257: vda.v1.Portal.GetTop:output_type -> vda.v1.GetTopReply
-	153, // 258: vda.v1.Portal.ListAlert:output_type -> vda.v1.ListAlertReply
-	148, // 259: vda.v1.Portal.ListEvent:output_type -> vda.v1.ListEventReply
-	150, // 260: vda.v1.Portal.WatchEvent:output_type -> vda.v1.WatchEventReply
-	155, // 261: vda.v1.Portal.DumpSupport:output_type -> vda.v1.DumpSupportReply
-	198, // [198:262] is the sub-list for method output_type
-	134, // [134:198] is the sub-list for method input_type
-	134, // [134:134] is the sub-list for extension type_name
-	134, // [134:134] is the sub-list for extension extendee
-	0,   // [0:134] is the sub-list for field type_name
+	0,   // 27: vda.v1.DiscoverPdReply.reply_info:type_name -> vda.v1.ReplyInfo
+	32,  // 28: vda.v1.DiscoverPdReply.disk_msg_list:type_name -> vda.v1.DiskMsg
+	0,   // 29: vda.v1.DrainPdReply.reply_info:type_name -> vda.v1.ReplyInfo
+	19,  // 30: vda.v1.DrainPdReply.pd_msg:type_name -> vda.v1.PdMsg
+	0,   // 31: vda.v1.UndrainPdReply.reply_info:type_name -> vda.v1.ReplyInfo
+	19,  // 32: vda.v1.UndrainPdReply.pd_msg:type_name -> vda.v1.PdMsg
+	0,   // 33: vda.v1.MoveVdReply.reply_info:type_name -> vda.v1.ReplyInfo
+	61,  // 34: vda.v1.MoveVdReply.vd_msg:type_name -> vda.v1.VdMsg
+	61,  // 35: vda.v1.MoveVdReply.new_vd_msg:type_name -> vda.v1.VdMsg
+	0,   // 36: vda.v1.GetVdReply.reply_info:type_name -> vda.v1.ReplyInfo
+	61,  // 37: vda.v1.GetVdReply.vd_msg:type_name -> vda.v1.VdMsg
+	42,  // 38: vda.v1.CnMsg.stuck_cntlr_msg_list:type_name -> vda.v1.StuckCntlrMsg
+	0,   // 39: vda.v1.CreateCnReply.reply_info:type_name -> vda.v1.ReplyInfo
+	41,  // 40: vda.v1.CreateCnReply.cn_msg:type_name -> vda.v1.CnMsg
+	0,   // 41: vda.v1.DeleteCnReply.reply_info:type_name -> vda.v1.ReplyInfo
+	0,   // 42: vda.v1.ModifyCnReply.reply_info:type_name -> vda.v1.ReplyInfo
+	41,  // 43: vda.v1.ModifyCnReply.cn_msg:type_name -> vda.v1.CnMsg
+	0,   // 44: vda.v1.ListCnReply.reply_info:type_name -> vda.v1.ReplyInfo
+	41,  // 45: vda.v1.ListCnReply.cn_msg_list:type_name -> vda.v1.CnMsg
+	0,   // 46: vda.v1.GetCnReply.reply_info:type_name -> vda.v1.ReplyInfo
+	41,  // 47: vda.v1.GetCnReply.cn_msg:type_name -> vda.v1.CnMsg
+	0,   // 48: vda.v1.SyncupCnReply.reply_info:type_name -> vda.v1.ReplyInfo
+	41,  // 49: vda.v1.SyncupCnReply.cn_msg:type_name -> vda.v1.CnMsg
+	0,   // 50: vda.v1.DrainCnReply.reply_info:type_name -> vda.v1.ReplyInfo
+	41,  // 51: vda.v1.DrainCnReply.cn_msg:type_name -> vda.v1.CnMsg
+	0,   // 52: vda.v1.UndrainCnReply.reply_info:type_name -> vda.v1.ReplyInfo
+	41,  // 53: vda.v1.UndrainCnReply.cn_msg:type_name -> vda.v1.CnMsg
+	60,  // 54: vda.v1.DaMsg.grp_msg_list:type_name -> vda.v1.GrpMsg
+	63,  // 55: vda.v1.DaMsg.cntlr_msg_list:type_name -> vda.v1.CntlrMsg
+	62,  // 56: vda.v1.DaMsg.scrub_msg_list:type_name -> vda.v1.ScrubMsg
+	61,  // 57: vda.v1.GrpMsg.vd_msg_list:type_name -> vda.v1.VdMsg
+	0,   // 58: vda.v1.CreateDaReply.reply_info:type_name -> vda.v1.ReplyInfo
+	59,  // 59: vda.v1.CreateDaReply.da_msg:type_name -> vda.v1.DaMsg
+	0,   // 60: vda.v1.DeleteDaReply.reply_info:type_name -> vda.v1.ReplyInfo
+	0,   // 61: vda.v1.UndeleteDaReply.reply_info:type_name -> vda.v1.ReplyInfo
+	59,  // 62: vda.v1.UndeleteDaReply.da_msg:type_name -> vda.v1.DaMsg
+	0,   // 63: vda.v1.ModifyDaReply.reply_info:type_name -> vda.v1.ReplyInfo
+	59,  // 64: vda.v1.ModifyDaReply.da_msg:type_name -> vda.v1.DaMsg
+	0,   // 65: vda.v1.ListDaReply.reply_info:type_name -> vda.v1.ReplyInfo
+	59,  // 66: vda.v1.ListDaReply.da_msg_list:type_name -> vda.v1.DaMsg
+	0,   // 67: vda.v1.GetDaReply.reply_info:type_name -> vda.v1.ReplyInfo
+	59,  // 68: vda.v1.GetDaReply.da_msg:type_name -> vda.v1.DaMsg
+	0,   // 69: vda.v1.SyncupDaReply.reply_info:type_name -> vda.v1.ReplyInfo
+	59,  // 70: vda.v1.SyncupDaReply.da_msg:type_name -> vda.v1.DaMsg
+	0,   // 71: vda.v1.FailoverDaReply.reply_info:type_name -> vda.v1.ReplyInfo
+	59,  // 72: vda.v1.FailoverDaReply.da_msg:type_name -> vda.v1.DaMsg
+	0,   // 73: vda.v1.RecoverDaReply.reply_info:type_name -> vda.v1.ReplyInfo
+	59,  // 74: vda.v1.RecoverDaReply.da_msg:type_name -> vda.v1.DaMsg
+	0,   // 75: vda.v1.ScrubDaReply.reply_info:type_name -> vda.v1.ReplyInfo
+	59,  // 76: vda.v1.ScrubDaReply.da_msg:type_name -> vda.v1.DaMsg
+	0,   // 77: vda.v1.CreateSnapReply.reply_info:type_name -> vda.v1.ReplyInfo
+	84,  // 78: vda.v1.CreateSnapReply.snap_msg:type_name -> vda.v1.SnapMsg
+	84,  // 79: vda.v1.CreateSnapReply.snap_msg_list:type_name -> vda.v1.SnapMsg
+	0,   // 80: vda.v1.DeleteSnapReply.reply_info:type_name -> vda.v1.ReplyInfo
+	0,   // 81: vda.v1.RollbackSnapReply.reply_info:type_name -> vda.v1.ReplyInfo
+	84,  // 82: vda.v1.RollbackSnapReply.snap_msg:type_name -> vda.v1.SnapMsg
+	0,   // 83: vda.v1.ModifySnapReply.reply_info:type_name -> vda.v1.ReplyInfo
+	84,  // 84: vda.v1.ModifySnapReply.snap_msg:type_name -> vda.v1.SnapMsg
+	0,   // 85: vda.v1.ListSnapReply.reply_info:type_name -> vda.v1.ReplyInfo
+	84,  // 86: vda.v1.ListSnapReply.snap_msg_list:type_name -> vda.v1.SnapMsg
+	0,   // 87: vda.v1.GetSnapReply.reply_info:type_name -> vda.v1.ReplyInfo
+	84,  // 88: vda.v1.GetSnapReply.snap_msg:type_name -> vda.v1.SnapMsg
+	98,  // 89: vda.v1.ExpMsg.es_msg_list:type_name -> vda.v1.EsMsg
+	0,   // 90: vda.v1.CreateExpReply.reply_info:type_name -> vda.v1.ReplyInfo
+	97,  // 91: vda.v1.CreateExpReply.exp_msg:type_name -> vda.v1.ExpMsg
+	0,   // 92: vda.v1.DeleteExpReply.reply_info:type_name -> vda.v1.ReplyInfo
+	0,   // 93: vda.v1.ModifyExpReply.reply_info:type_name -> vda.v1.ReplyInfo
+	97,  // 94: vda.v1.ModifyExpReply.exp_msg:type_name -> vda.v1.ExpMsg
+	0,   // 95: vda.v1.ListExpReply.reply_info:type_name -> vda.v1.ReplyInfo
+	97,  // 96: vda.v1.ListExpReply.exp_msg_list:type_name -> vda.v1.ExpMsg
+	0,   // 97: vda.v1.GetExpReply.reply_info:type_name -> vda.v1.ReplyInfo
+	97,  // 98: vda.v1.GetExpReply.exp_msg:type_name -> vda.v1.ExpMsg
+	0,   // 99: vda.v1.ListOrphanReply.reply_info:type_name -> vda.v1.ReplyInfo
+	109, // 100: vda.v1.ListOrphanReply.orphan_msg_list:type_name -> vda.v1.OrphanMsg
+	0,   // 101: vda.v1.AdoptOrphanReply.reply_info:type_name -> vda.v1.ReplyInfo
+	109, // 102: vda.v1.AdoptOrphanReply.orphan_msg:type_name -> vda.v1.OrphanMsg
+	0,   // 103: vda.v1.DeleteOrphanReply.reply_info:type_name -> vda.v1.ReplyInfo
+	109, // 104: vda.v1.DeleteOrphanReply.orphan_msg:type_name -> vda.v1.OrphanMsg
+	0,   // 105: vda.v1.GetStatusReply.reply_info:type_name -> vda.v1.ReplyInfo
+	118, // 106: vda.v1.GetStatusReply.status_msg:type_name -> vda.v1.StatusMsg
+	119, // 107: vda.v1.StatusMsg.node_count_msg_list:type_name -> vda.v1.NodeCountMsg
+	120, // 108: vda.v1.StatusMsg.capacity_msg_list:type_name -> vda.v1.CapacityMsg
+	121, // 109: vda.v1.StatusMsg.da_count_msg_list:type_name -> vda.v1.DaCountMsg
+	122, // 110: vda.v1.StatusMsg.cn_load_msg_list:type_name -> vda.v1.CnLoadMsg
+	123, // 111: vda.v1.StatusMsg.version_count_msg_list:type_name -> vda.v1.VersionCountMsg
+	154, // 112: vda.v1.StatusMsg.alert_msg_list:type_name -> vda.v1.AlertMsg
+	0,   // 113: vda.v1.GetTopReply.reply_info:type_name -> vda.v1.ReplyInfo
+	126, // 114: vda.v1.GetTopReply.da_top_msg_list:type_name -> vda.v1.TopMsg
+	126, // 115: vda.v1.GetTopReply.node_top_msg_list:type_name -> vda.v1.TopMsg
+	126, // 116: vda.v1.GetTopReply.pd_top_msg_list:type_name -> vda.v1.TopMsg
+	0,   // 117: vda.v1.SecureClusterReply.reply_info:type_name -> vda.v1.ReplyInfo
+	0,   // 118: vda.v1.CreateUserReply.reply_info:type_name -> vda.v1.ReplyInfo
+	0,   // 119: vda.v1.DeleteUserReply.reply_info:type_name -> vda.v1.ReplyInfo
+	0,   // 120: vda.v1.ModifyUserReply.reply_info:type_name -> vda.v1.ReplyInfo
+	0,   // 121: vda.v1.ListUserReply.reply_info:type_name -> vda.v1.ReplyInfo
+	137, // 122: vda.v1.ListUserReply.user_msg_list:type_name -> vda.v1.UserMsg
+	0,   // 123: vda.v1.SetPasswordReply.reply_info:type_name -> vda.v1.ReplyInfo
+	0,   // 124: vda.v1.ListSessionReply.reply_info:type_name -> vda.v1.ReplyInfo
+	142, // 125: vda.v1.ListSessionReply.session_msg_list:type_name -> vda.v1.SessionMsg
+	0,   // 126: vda.v1.DeleteSessionReply.reply_info:type_name -> vda.v1.ReplyInfo
+	0,   // 127: vda.v1.ListVersionReply.reply_info:type_name -> vda.v1.ReplyInfo
+	147, // 128: vda.v1.ListVersionReply.version_msg_list:type_name -> vda.v1.VersionMsg
+	149, // 129: vda.v1.ListEventRequest.filter:type_name -> vda.v1.EventFilter
+	0,   // 130: vda.v1.ListEventReply.reply_info:type_name -> vda.v1.ReplyInfo
+	148, // 131: vda.v1.ListEventReply.event_msg_list:type_name -> vda.v1.EventMsg
+	149, // 132: vda.v1.WatchEventRequest.filter:type_name -> vda.v1.EventFilter
+	148, // 133: vda.v1.WatchEventReply.event_msg:type_name -> vda.v1.EventMsg
+	0,   // 134: vda.v1.ListAlertReply.reply_info:type_name -> vda.v1.ReplyInfo
+	154, // 135: vda.v1.ListAlertReply.alert_msg_list:type_name -> vda.v1.AlertMsg
+	3,   // 136: vda.v1.Portal.CreateDn:input_type -> vda.v1.CreateDnRequest
+	5,   // 137: vda.v1.Portal.DeleteDn:input_type -> vda.v1.DeleteDnRequest
+	7,   // 138: vda.v1.Portal.ModifyDn:input_type -> vda.v1.ModifyDnRequest
+	9,   // 139: vda.v1.Portal.ListDn:input_type -> vda.v1.ListDnRequest
+	11,  // 140: vda.v1.Portal.GetDn:input_type -> vda.v1.GetDnRequest
+	13,  // 141: vda.v1.Portal.SyncupDn:input_type -> vda.v1.SyncupDnRequest
+	15,  // 142: vda.v1.Portal.DrainDn:input_type -> vda.v1.DrainDnRequest
+	17,  // 143: vda.v1.Portal.UndrainDn:input_type -> vda.v1.UndrainDnRequest
+	20,  // 144: vda.v1.Portal.CreatePd:input_type -> vda.v1.CreatePdRequest
+	22,  // 145: vda.v1.Portal.DeletePd:input_type -> vda.v1.DeletePdRequest
+	24,  // 146: vda.v1.Portal.ModifyPd:input_type -> vda.v1.ModifyPdRequest
+	26,  // 147: vda.v1.Portal.ListPd:input_type -> vda.v1.ListPdRequest
+	28,  // 148: vda.v1.Portal.GetPd:input_type -> vda.v1.GetPdRequest
+	30,  // 149: vda.v1.Portal.DiscoverPd:input_type -> vda.v1.DiscoverPdRequest
+	33,  // 150: vda.v1.Portal.DrainPd:input_type -> vda.v1.DrainPdRequest
+	35,  // 151: vda.v1.Portal.UndrainPd:input_type -> vda.v1.UndrainPdRequest
+	37,  // 152: vda.v1.Portal.MoveVd:input_type -> vda.v1.MoveVdRequest
+	39,  // 153: vda.v1.Portal.GetVd:input_type -> vda.v1.GetVdRequest
+	43,  // 154: vda.v1.Portal.CreateCn:input_type -> vda.v1.CreateCnRequest
+	45,  // 155: vda.v1.Portal.DeleteCn:input_type -> vda.v1.DeleteCnRequest
+	47,  // 156: vda.v1.Portal.ModifyCn:input_type -> vda.v1.ModifyCnRequest
+	49,  // 157: vda.v1.Portal.ListCn:input_type -> vda.v1.ListCnRequest
+	51,  // 158: vda.v1.Portal.GetCn:input_type -> vda.v1.GetCnRequest
+	53,  // 159: vda.v1.Portal.SyncupCn:input_type -> vda.v1.SyncupCnRequest
+	55,  // 160: vda.v1.Portal.DrainCn:input_type -> vda.v1.DrainCnRequest
+	57,  // 161: vda.v1.Portal.UndrainCn:input_type -> vda.v1.UndrainCnRequest
+	64,  // 162: vda.v1.Portal.CreateDa:input_type -> vda.v1.CreateDaRequest
+	66,  // 163: vda.v1.Portal.DeleteDa:input_type -> vda.v1.DeleteDaRequest
+	68,  // 164: vda.v1.Portal.UndeleteDa:input_type -> vda.v1.UndeleteDaRequest
+	70,  // 165: vda.v1.Portal.ModifyDa:input_type -> vda.v1.ModifyDaRequest
+	72,  // 166: vda.v1.Portal.ListDa:input_type -> vda.v1.ListDaRequest
+	74,  // 167: vda.v1.Portal.GetDa:input_type -> vda.v1.GetDaRequest
+	76,  // 168: vda.v1.Portal.SyncupDa:input_type -> vda.v1.SyncupDaRequest
+	78,  // 169: vda.v1.Portal.FailoverDa:input_type -> vda.v1.FailoverDaRequest
+	80,  // 170: vda.v1.Portal.RecoverDa:input_type -> vda.v1.RecoverDaRequest
+	82,  // 171: vda.v1.Portal.ScrubDa:input_type -> vda.v1.ScrubDaRequest
+	85,  // 172: vda.v1.Portal.CreateSnap:input_type -> vda.v1.CreateSnapRequest
+	87,  // 173: vda.v1.Portal.DeleteSnap:input_type -> vda.v1.DeleteSnapRequest
+	89,  // 174: vda.v1.Portal.RollbackSnap:input_type -> vda.v1.RollbackSnapRequest
+	91,  // 175: vda.v1.Portal.ModifySnap:input_type -> vda.v1.ModifySnapRequest
+	93,  // 176: vda.v1.Portal.ListSnap:input_type -> vda.v1.ListSnapRequest
+	95,  // 177: vda.v1.Portal.GetSnap:input_type -> vda.v1.GetSnapRequest
+	99,  // 178: vda.v1.Portal.CreateExp:input_type -> vda.v1.CreateExpRequest
+	101, // 179: vda.v1.Portal.DeleteExp:input_type -> vda.v1.DeleteExpRequest
+	103, // 180: vda.v1.Portal.ModifyExp:input_type -> vda.v1.ModifyExpRequest
+	105, // 181: vda.v1.Portal.ListExp:input_type -> vda.v1.ListExpRequest
+	107, // 182: vda.v1.Portal.GetExp:input_type -> vda.v1.GetExpRequest
+	110, // 183: vda.v1.Portal.ListOrphan:input_type -> vda.v1.ListOrphanRequest
+	112, // 184: vda.v1.Portal.AdoptOrphan:input_type -> vda.v1.AdoptOrphanRequest
+	114, // 185: vda.v1.Portal.DeleteOrphan:input_type -> vda.v1.DeleteOrphanRequest
+	127, // 186: vda.v1.Portal.SecureCluster:input_type -> vda.v1.SecureClusterRequest
+	129, // 187: vda.v1.Portal.CreateUser:input_type -> vda.v1.CreateUserRequest
+	131, // 188: vda.v1.Portal.DeleteUser:input_type -> vda.v1.DeleteUserRequest
+	133, // 189: vda.v1.Portal.ModifyUser:input_type -> vda.v1.ModifyUserRequest
+	135, // 190: vda.v1.Portal.ListUser:input_type -> vda.v1.ListUserRequest
+	138, // 191: vda.v1.Portal.SetPassword:input_type -> vda.v1.SetPasswordRequest
+	140, // 192: vda.v1.Portal.ListSession:input_type -> vda.v1.ListSessionRequest
+	143, // 193: vda.v1.Portal.DeleteSession:input_type -> vda.v1.DeleteSessionRequest
+	116, // 194: vda.v1.Portal.GetStatus:input_type -> vda.v1.GetStatusRequest
+	145, // 195: vda.v1.Portal.ListVersion:input_type -> vda.v1.ListVersionRequest
+	124, // 196: vda.v1.Portal.GetTop:input_type -> vda.v1.GetTopRequest
+	155, // 197: vda.v1.Portal.ListAlert:input_type -> vda.v1.ListAlertRequest
+	150, // 198: vda.v1.Portal.ListEvent:input_type -> vda.v1.ListEventRequest
+	152, // 199: vda.v1.Portal.WatchEvent:input_type -> vda.v1.WatchEventRequest
+	157, // 200: vda.v1.Portal.DumpSupport:input_type -> vda.v1.DumpSupportRequest
+	4,   // 201: vda.v1.Portal.CreateDn:output_type -> vda.v1.CreateDnReply
+	6,   // 202: vda.v1.Portal.DeleteDn:output_type -> vda.v1.DeleteDnReply
+	8,   // 203: vda.v1.Portal.ModifyDn:output_type -> vda.v1.ModifyDnReply
+	10,  // 204: vda.v1.Portal.ListDn:output_type -> vda.v1.ListDnReply
+	12,  // 205: vda.v1.Portal.GetDn:output_type -> vda.v1.GetDnReply
+	14,  // 206: vda.v1.Portal.SyncupDn:output_type -> vda.v1.SyncupDnReply
+	16,  // 207: vda.v1.Portal.DrainDn:output_type -> vda.v1.DrainDnReply
+	18,  // 208: vda.v1.Portal.UndrainDn:output_type -> vda.v1.UndrainDnReply
+	21,  // 209: vda.v1.Portal.CreatePd:output_type -> vda.v1.CreatePdReply
+	23,  // 210: vda.v1.Portal.DeletePd:output_type -> vda.v1.DeletePdReply
+	25,  // 211: vda.v1.Portal.ModifyPd:output_type -> vda.v1.ModifyPdReply
+	27,  // 212: vda.v1.Portal.ListPd:output_type -> vda.v1.ListPdReply
+	29,  // 213: vda.v1.Portal.GetPd:output_type -> vda.v1.GetPdReply
+	31,  // 214: vda.v1.Portal.DiscoverPd:output_type -> vda.v1.DiscoverPdReply
+	34,  // 215: vda.v1.Portal.DrainPd:output_type -> vda.v1.DrainPdReply
+	36,  // 216: vda.v1.Portal.UndrainPd:output_type -> vda.v1.UndrainPdReply
+	38,  // 217: vda.v1.Portal.MoveVd:output_type -> vda.v1.MoveVdReply
+	40,  // 218: vda.v1.Portal.GetVd:output_type -> vda.v1.GetVdReply
+	44,  // 219: vda.v1.Portal.CreateCn:output_type -> vda.v1.CreateCnReply
+	46,  // 220: vda.v1.Portal.DeleteCn:output_type -> vda.v1.DeleteCnReply
+	48,  // 221: vda.v1.Portal.ModifyCn:output_type -> vda.v1.ModifyCnReply
+	50,  // 222: vda.v1.Portal.ListCn:output_type -> vda.v1.ListCnReply
+	52,  // 223: vda.v1.Portal.GetCn:output_type -> vda.v1.GetCnReply
+	54,  // 224: vda.v1.Portal.SyncupCn:output_type -> vda.v1.SyncupCnReply
+	56,  // 225: vda.v1.Portal.DrainCn:output_type -> vda.v1.DrainCnReply
+	58,  // 226: vda.v1.Portal.UndrainCn:output_type -> vda.v1.UndrainCnReply
+	65,  // 227: vda.v1.Portal.CreateDa:output_type -> vda.v1.CreateDaReply
+	67,  // 228: vda.v1.Portal.DeleteDa:output_type -> vda.v1.DeleteDaReply
+	69,  // 229: vda.v1.Portal.UndeleteDa:output_type -> vda.v1.UndeleteDaReply
+	71,  // 230: vda.v1.Portal.ModifyDa:output_type -> vda.v1.ModifyDaReply
+	73,  // 231: vda.v1.Portal.ListDa:output_type -> vda.v1.ListDaReply
+	75,  // 232: vda.v1.Portal.GetDa:output_type -> vda.v1.GetDaReply
+	77,  // 233: vda.v1.Portal.SyncupDa:output_type -> vda.v1.SyncupDaReply
+	79,  // 234: vda.v1.Portal.FailoverDa:output_type -> vda.v1.FailoverDaReply
+	81,  // 235: vda.v1.Portal.RecoverDa:output_type -> vda.v1.RecoverDaReply
+	83,  // 236: vda.v1.Portal.ScrubDa:output_type -> vda.v1.ScrubDaReply
+	86,  // 237: vda.v1.Portal.CreateSnap:output_type -> vda.v1.CreateSnapReply
+	88,  // 238: vda.v1.Portal.DeleteSnap:output_type -> vda.v1.DeleteSnapReply
+	90,  // 239: vda.v1.Portal.RollbackSnap:output_type -> vda.v1.RollbackSnapReply
+	92,  // 240: vda.v1.Portal.ModifySnap:output_type -> vda.v1.ModifySnapReply
+	94,  // 241: vda.v1.Portal.ListSnap:output_type -> vda.v1.ListSnapReply
+	96,  // 242: vda.v1.Portal.GetSnap:output_type -> vda.v1.GetSnapReply
+	100, // 243: vda.v1.Portal.CreateExp:output_type -> vda.v1.CreateExpReply
+	102, // 244: vda.v1.Portal.DeleteExp:output_type -> vda.v1.DeleteExpReply
+	104, // 245: vda.v1.Portal.ModifyExp:output_type -> vda.v1.ModifyExpReply
+	106, // 246: vda.v1.Portal.ListExp:output_type -> vda.v1.ListExpReply
+	108, // 247: vda.v1.Portal.GetExp:output_type -> vda.v1.GetExpReply
+	111, // 248: vda.v1.Portal.ListOrphan:output_type -> vda.v1.ListOrphanReply
+	113, // 249: vda.v1.Portal.AdoptOrphan:output_type -> vda.v1.AdoptOrphanReply
+	115, // 250: vda.v1.Portal.DeleteOrphan:output_type -> vda.v1.DeleteOrphanReply
+	128, // 251: vda.v1.Portal.SecureCluster:output_type -> vda.v1.SecureClusterReply
+	130, // 252: vda.v1.Portal.CreateUser:output_type -> vda.v1.CreateUserReply
+	132, // 253: vda.v1.Portal.DeleteUser:output_type -> vda.v1.DeleteUserReply
+	134, // 254: vda.v1.Portal.ModifyUser:output_type -> vda.v1.ModifyUserReply
+	136, // 255: vda.v1.Portal.ListUser:output_type -> vda.v1.ListUserReply
+	139, // 256: vda.v1.Portal.SetPassword:output_type -> vda.v1.SetPasswordReply
+	141, // 257: vda.v1.Portal.ListSession:output_type -> vda.v1.ListSessionReply
+	144, // 258: vda.v1.Portal.DeleteSession:output_type -> vda.v1.DeleteSessionReply
+	117, // 259: vda.v1.Portal.GetStatus:output_type -> vda.v1.GetStatusReply
+	146, // 260: vda.v1.Portal.ListVersion:output_type -> vda.v1.ListVersionReply
+	125, // 261: vda.v1.Portal.GetTop:output_type -> vda.v1.GetTopReply
+	156, // 262: vda.v1.Portal.ListAlert:output_type -> vda.v1.ListAlertReply
+	151, // 263: vda.v1.Portal.ListEvent:output_type -> vda.v1.ListEventReply
+	153, // 264: vda.v1.Portal.WatchEvent:output_type -> vda.v1.WatchEventReply
+	158, // 265: vda.v1.Portal.DumpSupport:output_type -> vda.v1.DumpSupportReply
+	201, // [201:266] is the sub-list for method output_type
+	136, // [136:201] is the sub-list for method input_type
+	136, // [136:136] is the sub-list for extension type_name
+	136, // [136:136] is the sub-list for extension extendee
+	0,   // [0:136] is the sub-list for field type_name
 }
 
 func init() { file_v1_portal_proto_init() }
@@ -12205,29 +12447,29 @@ func file_v1_portal_proto_init() {
 	file_v1_portal_proto_msgTypes[20].OneofWrappers = []any{}
 	file_v1_portal_proto_msgTypes[24].OneofWrappers = []any{}
 	file_v1_portal_proto_msgTypes[26].OneofWrappers = []any{}
-	file_v1_portal_proto_msgTypes[34].OneofWrappers = []any{}
-	file_v1_portal_proto_msgTypes[40].OneofWrappers = []any{}
-	file_v1_portal_proto_msgTypes[44].OneofWrappers = []any{}
-	file_v1_portal_proto_msgTypes[46].OneofWrappers = []any{}
-	file_v1_portal_proto_msgTypes[61].OneofWrappers = []any{}
-	file_v1_portal_proto_msgTypes[65].OneofWrappers = []any{}
-	file_v1_portal_proto_msgTypes[67].OneofWrappers = []any{}
-	file_v1_portal_proto_msgTypes[69].OneofWrappers = []any{}
-	file_v1_portal_proto_msgTypes[79].OneofWrappers = []any{}
-	file_v1_portal_proto_msgTypes[88].OneofWrappers = []any{}
-	file_v1_portal_proto_msgTypes[90].OneofWrappers = []any{}
-	file_v1_portal_proto_msgTypes[100].OneofWrappers = []any{}
-	file_v1_portal_proto_msgTypes[102].OneofWrappers = []any{}
-	file_v1_portal_proto_msgTypes[109].OneofWrappers = []any{}
-	file_v1_portal_proto_msgTypes[130].OneofWrappers = []any{}
-	file_v1_portal_proto_msgTypes[149].OneofWrappers = []any{}
+	file_v1_portal_proto_msgTypes[37].OneofWrappers = []any{}
+	file_v1_portal_proto_msgTypes[43].OneofWrappers = []any{}
+	file_v1_portal_proto_msgTypes[47].OneofWrappers = []any{}
+	file_v1_portal_proto_msgTypes[49].OneofWrappers = []any{}
+	file_v1_portal_proto_msgTypes[64].OneofWrappers = []any{}
+	file_v1_portal_proto_msgTypes[68].OneofWrappers = []any{}
+	file_v1_portal_proto_msgTypes[70].OneofWrappers = []any{}
+	file_v1_portal_proto_msgTypes[72].OneofWrappers = []any{}
+	file_v1_portal_proto_msgTypes[82].OneofWrappers = []any{}
+	file_v1_portal_proto_msgTypes[91].OneofWrappers = []any{}
+	file_v1_portal_proto_msgTypes[93].OneofWrappers = []any{}
+	file_v1_portal_proto_msgTypes[103].OneofWrappers = []any{}
+	file_v1_portal_proto_msgTypes[105].OneofWrappers = []any{}
+	file_v1_portal_proto_msgTypes[112].OneofWrappers = []any{}
+	file_v1_portal_proto_msgTypes[133].OneofWrappers = []any{}
+	file_v1_portal_proto_msgTypes[152].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_v1_portal_proto_rawDesc), len(file_v1_portal_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   156,
+			NumMessages:   159,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

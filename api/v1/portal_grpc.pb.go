@@ -41,6 +41,7 @@ const (
 	Portal_ModifyPd_FullMethodName      = "/vda.v1.Portal/ModifyPd"
 	Portal_ListPd_FullMethodName        = "/vda.v1.Portal/ListPd"
 	Portal_GetPd_FullMethodName         = "/vda.v1.Portal/GetPd"
+	Portal_DiscoverPd_FullMethodName    = "/vda.v1.Portal/DiscoverPd"
 	Portal_DrainPd_FullMethodName       = "/vda.v1.Portal/DrainPd"
 	Portal_UndrainPd_FullMethodName     = "/vda.v1.Portal/UndrainPd"
 	Portal_MoveVd_FullMethodName        = "/vda.v1.Portal/MoveVd"
@@ -111,6 +112,8 @@ type PortalClient interface {
 	ModifyPd(ctx context.Context, in *ModifyPdRequest, opts ...grpc.CallOption) (*ModifyPdReply, error)
 	ListPd(ctx context.Context, in *ListPdRequest, opts ...grpc.CallOption) (*ListPdReply, error)
 	GetPd(ctx context.Context, in *GetPdRequest, opts ...grpc.CallOption) (*GetPdReply, error)
+	// DiscoverPd looks at the disks of a dn: which are free, and why the others are not.
+	DiscoverPd(ctx context.Context, in *DiscoverPdRequest, opts ...grpc.CallOption) (*DiscoverPdReply, error)
 	DrainPd(ctx context.Context, in *DrainPdRequest, opts ...grpc.CallOption) (*DrainPdReply, error)
 	UndrainPd(ctx context.Context, in *UndrainPdRequest, opts ...grpc.CallOption) (*UndrainPdReply, error)
 	MoveVd(ctx context.Context, in *MoveVdRequest, opts ...grpc.CallOption) (*MoveVdReply, error)
@@ -302,6 +305,16 @@ func (c *portalClient) GetPd(ctx context.Context, in *GetPdRequest, opts ...grpc
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(GetPdReply)
 	err := c.cc.Invoke(ctx, Portal_GetPd_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *portalClient) DiscoverPd(ctx context.Context, in *DiscoverPdRequest, opts ...grpc.CallOption) (*DiscoverPdReply, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(DiscoverPdReply)
+	err := c.cc.Invoke(ctx, Portal_DiscoverPd_FullMethodName, in, out, cOpts...)
 	if err != nil {
 		return nil, err
 	}
@@ -853,6 +866,8 @@ type PortalServer interface {
 	ModifyPd(context.Context, *ModifyPdRequest) (*ModifyPdReply, error)
 	ListPd(context.Context, *ListPdRequest) (*ListPdReply, error)
 	GetPd(context.Context, *GetPdRequest) (*GetPdReply, error)
+	// DiscoverPd looks at the disks of a dn: which are free, and why the others are not.
+	DiscoverPd(context.Context, *DiscoverPdRequest) (*DiscoverPdReply, error)
 	DrainPd(context.Context, *DrainPdRequest) (*DrainPdReply, error)
 	UndrainPd(context.Context, *UndrainPdRequest) (*UndrainPdReply, error)
 	MoveVd(context.Context, *MoveVdRequest) (*MoveVdReply, error)
@@ -958,6 +973,9 @@ func (UnimplementedPortalServer) ListPd(context.Context, *ListPdRequest) (*ListP
 }
 func (UnimplementedPortalServer) GetPd(context.Context, *GetPdRequest) (*GetPdReply, error) {
 	return nil, status.Error(codes.Unimplemented, "method GetPd not implemented")
+}
+func (UnimplementedPortalServer) DiscoverPd(context.Context, *DiscoverPdRequest) (*DiscoverPdReply, error) {
+	return nil, status.Error(codes.Unimplemented, "method DiscoverPd not implemented")
 }
 func (UnimplementedPortalServer) DrainPd(context.Context, *DrainPdRequest) (*DrainPdReply, error) {
 	return nil, status.Error(codes.Unimplemented, "method DrainPd not implemented")
@@ -1363,6 +1381,24 @@ func _Portal_GetPd_Handler(srv interface{}, ctx context.Context, dec func(interf
 	}
 	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
 		return srv.(PortalServer).GetPd(ctx, req.(*GetPdRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _Portal_DiscoverPd_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(DiscoverPdRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(PortalServer).DiscoverPd(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: Portal_DiscoverPd_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(PortalServer).DiscoverPd(ctx, req.(*DiscoverPdRequest))
 	}
 	return interceptor(ctx, in, info, handler)
 }
@@ -2329,6 +2365,10 @@ var Portal_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "GetPd",
 			Handler:    _Portal_GetPd_Handler,
+		},
+		{
+			MethodName: "DiscoverPd",
+			Handler:    _Portal_DiscoverPd_Handler,
 		},
 		{
 			MethodName: "DrainPd",

@@ -39,6 +39,7 @@ type Agent struct {
 	deaf     map[string]string // addresses that Probe finds out of reach
 	plain    bool              // a data plane without mirrors
 	counted  []*apiv1.CountersReply
+	disks    []*apiv1.Disk // of its machine
 
 	hung     chan struct{} // not nil: calls wait until it is closed
 	waited   int           // Syncs that have met it
@@ -214,6 +215,18 @@ func (a *Agent) sync(ctx context.Context, s Sync, r request) (*apiv1.SyncReply, 
 
 func (s dnServer) Orphans(_ context.Context, r *apiv1.OrphansRequest) (*apiv1.OrphansReply, error) {
 	return s.a.orphans(r)
+}
+
+func (s dnServer) ListDisks(ctx context.Context, r *apiv1.ListDisksRequest) (*apiv1.ListDisksReply, error) {
+	if err := s.a.waitIfHung(ctx); err != nil {
+		return nil, err
+	}
+	s.a.mu.Lock()
+	defer s.a.mu.Unlock()
+	if err := s.a.own(r.ClusterId, r.NodeId); err != nil {
+		return nil, err
+	}
+	return &apiv1.ListDisksReply{Disks: s.a.disks}, nil
 }
 
 func (s cnServer) Orphans(_ context.Context, r *apiv1.OrphansRequest) (*apiv1.OrphansReply, error) {

@@ -204,6 +204,9 @@ func (a *Agent) Term(da string) (term uint64) {
 	return term
 }
 
+// Has gives the agent's machine these disks.
+func (a *Agent) Has(disks ...*apiv1.Disk) { a.locked(func() { a.disks = disks }) }
+
 // Space has the agent say this of how full arrays are from now on.
 func (a *Agent) Space(spaces ...*apiv1.SpaceState) { a.locked(func() { a.spaces = spaces }) }
 

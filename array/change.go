@@ -15,6 +15,9 @@ type Change struct {
 	tx    store.Tx
 	turns map[Node]*turn
 	rows  []func() error // in the order in which they are written
+	alike alike
+	names map[string]string // of dns, for texts
+	comes map[string]uint64 // how far cns have come, as unlocked reads say
 	// moving has the arrays that LockArrays has found to wait for their new primary.
 	moving map[string]bool
 }
@@ -28,18 +31,23 @@ type turn struct {
 
 // Begin starts a change.
 func Begin(tx store.Tx) *Change {
-	return &Change{tx: tx, turns: map[Node]*turn{}, moving: map[string]bool{}}
+	return &Change{tx: tx, turns: map[Node]*turn{}, names: map[string]string{}, comes: map[string]uint64{}, moving: map[string]bool{}}
 }
 
 // LockArrays locks arrays, at once. Those that do not exist are passed over.
 func (c *Change) LockArrays(ids ...string) error {
-	return lock(ids, func(id string) error {
-		da, err := c.tx.DA(id)
-		if err == nil && !da.Moving.IsZero() {
-			c.moving[id] = true
+	_, err := c.lockArrays(ids)
+	return err
+}
+
+func (c *Change) lockArrays(ids []string) ([]vda.DA, error) {
+	das, err := c.tx.DAs(ids)
+	for i := range das {
+		if !das[i].Moving.IsZero() {
+			c.moving[das[i].ID] = true
 		}
-		return err
-	})
+	}
+	return das, err
 }
 
 // LockPDs locks pds, at once, likewise. Arrays are locked before.
@@ -97,6 +105,22 @@ func (c *Change) insertVD(v *vda.VD) {
 
 func (c *Change) updateVD(v *vda.VD) {
 	c.raise(Node{vda.DiskNode, v.DNID}, &v.Version, func() error { return c.tx.UpdateVD(v) })
+}
+
+// stampLeg is updateVD of a leg whose LegState alone is another one; all that come to have the
+// same are written at once, after the other rows. stampCntlr is the like of updateCntlr.
+func (c *Change) stampLeg(v *vda.VD) {
+	c.raise(Node{vda.DiskNode, v.DNID}, &v.Version, func() error {
+		c.alike.legs.add(store.LegStateOf(v), v.ID)
+		return nil
+	})
+}
+
+func (c *Change) stampCntlr(v *vda.Cntlr) {
+	c.raise(Node{vda.ControllerNode, v.CNID}, &v.Version, func() error {
+		c.alike.cntlrs.add(v.Version, v.ID)
+		return nil
+	})
 }
 
 func (c *Change) insertPD(p *vda.PD) {
@@ -158,7 +182,7 @@ func (c *Change) Write() error {
 			return err
 		}
 	}
-	return nil
+	return c.alike.write(c.tx)
 }
 
 func isNotFound(err error) bool { return err != nil && vda.KindOf(err) == vda.NotFound }

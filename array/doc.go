@@ -30,6 +30,10 @@
 // Callers that look up a pd or node by its name do so without a lock (Unlocked), and
 // lock what they found when it is its turn, unless the node is all that they lock.
 //
+// What happens to the legs of many arrays at once, as when a dn dies, is made together: a [LegChange] is
+// judged by the rows of its own array, and all of them end in one Change, which locks the arrays
+// first, raises each node once, and writes rows that come to be the same with one statement.
+//
 // # A plan
 //
 // A transition returns a [Plan]: which nodes have to learn of it, in which stages.

@@ -63,10 +63,10 @@ func SetDiskHealth(tx store.Tx, id string, h vda.Health) error {
 	return tx.Record(e)
 }
 
-// setHealth writes the health of an array, which is locked.
-func (c *Change) setHealth(da *vda.DA, h vda.Health) error {
-	if err := c.tx.SetHealth(store.ObjDA, da.ID, h); err != nil || da.Health.Error == h.Error || !da.Created || da.Deleted {
-		return err
+// noteHealth records that an array has another health.
+func (c *Change) noteHealth(da *vda.DA, h vda.Health) error {
+	if da.Health.Error == h.Error || !da.Created || da.Deleted {
+		return nil
 	}
 	e := daEvent(da, vda.EventDAError, "%s", h.Msg)
 	if !h.Error {
@@ -104,11 +104,21 @@ func nodeName(tx store.Reader, k vda.NodeKind, id string) string {
 	return n.Name
 }
 
+// dnName is nodeName of a dn, read once.
+func (c *Change) dnName(id string) string {
+	name, known := c.names[id]
+	if !known {
+		name = nodeName(c.tx, vda.DiskNode, id)
+		c.names[id] = name
+	}
+	return name
+}
+
 // note records an event of a leg, with the rows of the change.
 func (l *legs) note(v *vda.VD, kind vda.EventKind, what string) {
 	l.c.then(func() error {
 		e := vda.Event{Kind: kind, Object: "vd", Name: v.ID, Parent: l.da.Name, ObjectID: v.ID,
-			Text: fmt.Sprintf("vd %d of group %d on dn %s: %s", v.Idx, v.GrpIdx, nodeName(l.c.tx, vda.DiskNode, v.DNID), what)}
+			Text: fmt.Sprintf("vd %d of group %d on dn %s: %s", v.Idx, v.GrpIdx, l.c.dnName(v.DNID), what)}
 		if kind == vda.EventRebuildEnd {
 			begin, err := l.c.tx.LastEvent(v.ID, vda.EventRebuildBegin)
 			if err != nil {

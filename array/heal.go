@@ -29,7 +29,7 @@ func AddLeg(tx store.Tx, n NewLeg) (Plan, error) {
 		}
 		fresh := &vda.VD{ID: store.NewID(), DAID: n.DAID, GrpIdx: c.GrpIdx, Idx: c.Idx, PDID: n.At.PDID, DNID: n.At.DNID,
 			Clusters: n.At.Clusters, Size: n.At.Size, MirrorID: m.ID, Role: vda.Stale, Epoch: 1, Lack: m.Size}
-		l.c.insertVD(fresh)
+		l.insert(fresh)
 		why := "it is lost"
 		if n.Moved {
 			why = "it moves"
@@ -37,7 +37,7 @@ func AddLeg(tx store.Tx, n NewLeg) (Plan, error) {
 		l.note(fresh, vda.EventLegReplacement, fmt.Sprintf("it takes the place of vd %s on dn %s: %s", old.ID,
 			nodeName(tx, vda.DiskNode, old.DNID), why))
 		old.Leaving, old.Moved = true, n.Moved
-		l.c.then(func() error { return tx.UpdateVD(old) })
+		l.setLeg(old)
 		return l.c.allOnline()
 	})
 }
@@ -47,17 +47,17 @@ func AddLeg(tx store.Tx, n NewLeg) (Plan, error) {
 // its members without them. A leg goes in two steps: it becomes stale, and when
 // the primary has let go of it a tombstone. The plan is empty when there is nothing
 // to do yet.
-func TrimLegs(tx store.Tx, daID string) (Plan, error) {
-	l, err := beginLegs(tx, daID)
-	if err != nil || l == nil {
-		return nil, err
-	}
-	told, err := l.primaryKnows()
-	if err != nil {
-		return nil, err
-	}
-	l.trim(told)
-	return l.write()
+func TrimLegs(tx store.Tx, daID string) (Plan, error) { return Trimmed(daID).one(tx) }
+
+// Trimmed is TrimLegs together with others.
+func Trimmed(daID string) LegChange {
+	return LegChange{daID: daID, do: func(l *legs) error {
+		told, err := l.primaryKnows()
+		if err == nil {
+			l.trim(told)
+		}
+		return err
+	}}
 }
 
 // trim is TrimLegs. told: the primary has carried out what it was told last.
@@ -77,7 +77,7 @@ func (l *legs) trim(told bool) {
 				l.expel(v)
 			case told:
 				v.Deleted = true
-				l.c.updateVD(v)
+				l.update(v)
 				l.changed = true
 			}
 		}
@@ -109,16 +109,21 @@ func ailing(v *vda.VD) int {
 }
 
 // primaryKnows reports that the array's primary has carried out what it was told
-// last.
+// last. A cn does not come to know less, so it is not locked.
 func (l *legs) primaryKnows() (bool, error) {
-	cntlrs, err := l.c.tx.CntlrsOfDA(l.da.ID)
-	if err != nil {
-		return false, err
-	}
-	at := slices.IndexFunc(cntlrs, func(v vda.Cntlr) bool { return v.Primary && !v.Deleted })
+	at := slices.IndexFunc(l.cntlrs, func(v vda.Cntlr) bool { return v.Primary && !v.Deleted })
 	if at < 0 {
 		return false, nil
 	}
-	cn, err := l.c.tx.Node(vda.ControllerNode, cntlrs[at].CNID)
-	return err == nil && cn.Applied >= cntlrs[at].Version, err
+	id := l.cntlrs[at].CNID
+	come, known := l.c.comes[id]
+	if !known {
+		cn, err := l.c.tx.Unlocked().Node(vda.ControllerNode, id)
+		if err != nil {
+			return false, err
+		}
+		come = cn.Applied
+		l.c.comes[id] = come
+	}
+	return come >= l.cntlrs[at].Version, nil
 }

@@ -2,6 +2,7 @@ package array
 
 import (
 	"errors"
+	"maps"
 	"slices"
 
 	"github.com/virtual-disk-array/vda"
@@ -47,39 +48,59 @@ type legs struct {
 	mirrors map[string]*vda.Mirror
 	columns []vda.Column
 	grps    []vda.Grp
-	changed bool // the primary has to know
+	cntlrs  []vda.Cntlr
+	changed bool                 // the primary has to know
+	disks   map[string]bool      // dns that have to
+	raised  map[*vda.Mirror]bool // of which Gen is another one
 }
 
 // beginLegs locks an array and reads it, for a change; nil when it is gone
 // or is being deleted.
 func beginLegs(tx store.Tx, daID string) (*legs, error) {
-	l, err := readLegs(tx, daID)
-	if l != nil {
-		l.c = Begin(tx)
-	}
-	return l, err
+	all, err := Begin(tx).beginLegs([]string{daID})
+	return all[daID], err
 }
 
+// beginLegs locks arrays and reads them, by id, without those that are gone or are being deleted.
+func (c *Change) beginLegs(daIDs []string) (map[string]*legs, error) {
+	das, err := c.lockArrays(daIDs)
+	if err != nil {
+		return nil, err
+	}
+	all, err := legsIn(c.tx, das)
+	for _, l := range all {
+		l.c = c
+	}
+	return all, err
+}
+
+// readLegs reads an array; nil when it is gone or is being deleted.
 func readLegs(tx store.Reader, daID string) (*legs, error) {
-	da, err := tx.DA(daID)
-	if err != nil || da.Deleted {
-		return nil, vda.IgnoreNotFound(err)
-	}
-	l := &legs{da: da, mirrors: map[string]*vda.Mirror{}}
-	mirrors, err := tx.MirrorsOfDA(daID)
+	das, err := tx.DAs([]string{daID})
 	if err != nil {
 		return nil, err
 	}
-	for i := range mirrors {
-		l.mirrors[mirrors[i].ID] = &mirrors[i]
-	}
-	vds, err := tx.VDsOfDA(daID)
-	if err != nil {
+	all, err := legsIn(tx, das)
+	return all[daID], err
+}
+
+func legsIn(tx store.Reader, das []vda.DA) (map[string]*legs, error) {
+	p := parts{das: slices.DeleteFunc(das, func(da vda.DA) bool { return da.Deleted })}
+	if err := p.read(tx); err != nil {
 		return nil, err
 	}
-	l.columns = vda.Columns(vds)
-	l.grps, err = tx.GrpsOfDA(daID)
-	return l, err
+	all := map[string]*legs{}
+	for i := range p.das {
+		da := &p.das[i]
+		l := &legs{da: da, mirrors: map[string]*vda.Mirror{}, columns: vda.Columns(p.vds[da.ID]), grps: p.grps[da.ID], cntlrs: p.cntlrs[da.ID],
+			disks: map[string]bool{}, raised: map[*vda.Mirror]bool{}}
+		mirrors := p.mirrors[da.ID]
+		for i := range mirrors {
+			l.mirrors[mirrors[i].ID] = &mirrors[i]
+		}
+		all[da.ID] = l
+	}
+	return all, nil
 }
 
 func (l *legs) find(vdID string) (*vda.Column, *vda.VD) {
@@ -101,27 +122,27 @@ func (l *legs) joining(c *vda.Column) bool {
 	return slices.ContainsFunc(l.grps, func(g vda.Grp) bool { return g.Joining && g.Idx == c.GrpIdx })
 }
 
-// write ends the change: the primary is told first, which waits, then the dns.
+// plan ends the change of this array: the primary is told first, which waits, then the dns.
 // The plan is empty when nothing has changed.
-func (l *legs) write() (Plan, error) {
+func (l *legs) plan() Plan {
 	plan := stages(Primary, Disks)
 	if l.changed {
-		cntlrs, err := l.c.tx.CntlrsOfDA(l.da.ID)
-		if err != nil {
-			return nil, err
-		}
-		for i := range cntlrs {
-			if v := &cntlrs[i]; v.Primary && !v.Deleted {
-				l.c.updateCntlr(v)
+		for i := range l.cntlrs {
+			if v := &l.cntlrs[i]; v.Primary && !v.Deleted {
+				l.c.stampCntlr(v)
 				plan.addCntlr(v)
 			}
 		}
 	}
-	for _, n := range l.c.nodes() {
-		if n.Kind == vda.DiskNode {
-			plan.add(Disks, n)
-		}
+	for _, id := range slices.Sorted(maps.Keys(l.disks)) {
+		plan.add(Disks, DN(id))
 	}
+	return plan
+}
+
+// write ends a change of one array.
+func (l *legs) write() (Plan, error) {
+	plan := l.plan()
 	return plan, l.c.Write()
 }
 
@@ -129,7 +150,13 @@ func (l *legs) write() (Plan, error) {
 func (l *legs) raiseGen(m *vda.Mirror) {
 	m.Gen++
 	l.changed = true
-	l.c.then(func() error { return l.c.tx.UpdateMirror(m) })
+	if !l.raised[m] {
+		l.raised[m] = true
+		l.c.then(func() error {
+			l.c.alike.gens.add(m.Gen, m.ID)
+			return nil
+		})
+	}
 }
 
 // expel makes a leg stale. Its dn lets nobody in who was told before.
@@ -137,7 +164,92 @@ func (l *legs) expel(v *vda.VD) {
 	v.Role = vda.Stale
 	v.Epoch++
 	l.changed = true
+	l.tell(v)
+	l.c.stampLeg(v)
+}
+
+// update has a leg's dn know of what has changed of it, expel included.
+func (l *legs) update(v *vda.VD) {
+	l.tell(v)
 	l.c.updateVD(v)
+}
+
+func (l *legs) insert(v *vda.VD) {
+	l.tell(v)
+	l.c.insertVD(v)
+}
+
+func (l *legs) tell(v *vda.VD) { l.disks[v.DNID] = true }
+
+// setLeg writes the state of a leg of which no dn has to know.
+func (l *legs) setLeg(v *vda.VD) {
+	l.c.then(func() error {
+		l.c.alike.legs.add(store.LegStateOf(v), v.ID)
+		return nil
+	})
+}
+
+func (l *legs) setLack(v *vda.VD, bytes, rate uint64) {
+	l.c.then(func() error {
+		l.c.alike.lacks.add(lack{bytes, rate}, v.ID)
+		return nil
+	})
+}
+
+// LegChange is a transition of the legs of one array, that can be made together with those of others.
+// The zero value is of no use.
+type LegChange struct {
+	daID string
+	do   func(l *legs) error // changes nothing when it returns an error
+	void error               // of an array that is gone
+}
+
+// errVoid says of a change that there is nothing to be done, by nobody.
+var errVoid = errors.New("void")
+
+// ChangeManyLegs makes changes of the legs of many arrays, in one transaction and with a few statements for
+// all of them. Each is judged by itself: the plans and errors are theirs, in their order, and one that
+// comes too late, ErrStale, or is not possible, keeps no other from being made. The last error is of the transaction: nothing
+// is changed then.
+func ChangeManyLegs(tx store.Tx, changes []LegChange) (plans []Plan, errs []error, err error) {
+	plans, errs = make([]Plan, len(changes)), make([]error, len(changes))
+	c, ids := Begin(tx), make([]string, len(changes))
+	for i := range changes {
+		ids[i] = changes[i].daID
+	}
+	all, err := c.beginLegs(ids)
+	if err != nil {
+		return nil, nil, err
+	}
+	for i := range changes {
+		if l := all[ids[i]]; l == nil {
+			errs[i] = changes[i].void
+		} else if errs[i] = changes[i].do(l); errs[i] != nil && !errors.Is(errs[i], ErrStale) && !errors.Is(errs[i], errVoid) {
+			return nil, nil, errs[i]
+		}
+	}
+	of := map[string]Plan{}
+	for _, id := range slices.Sorted(maps.Keys(all)) {
+		of[id] = all[id].plan()
+	}
+	for i, id := range ids {
+		switch {
+		case errs[i] == nil:
+			plans[i] = of[id]
+		case errors.Is(errs[i], errVoid):
+			errs[i] = nil
+		}
+	}
+	return plans, errs, c.Write()
+}
+
+// one makes a change of one array, as a transaction of its own.
+func (c LegChange) one(tx store.Tx) (Plan, error) {
+	plans, errs, err := ChangeManyLegs(tx, []LegChange{c})
+	if err != nil {
+		return nil, err
+	}
+	return plans[0], errs[0]
 }
 
 // ChangeLegs draws the conclusions from what the primary of an array says of its
@@ -146,10 +258,16 @@ func (l *legs) expel(v *vda.VD) {
 // is cut off. Targets that are ready become members; one that is copied to from a
 // member without a label takes its place. A report of another term is void, as is
 // what it says of a mirror that has another gen by now.
-func ChangeLegs(tx store.Tx, r *LegsReport) (Plan, error) {
-	l, err := beginLegs(tx, r.DAID)
-	if err != nil || l == nil || l.da.Term != r.Term {
-		return nil, err
+func ChangeLegs(tx store.Tx, r *LegsReport) (Plan, error) { return Reported(r).one(tx) }
+
+// Reported is ChangeLegs together with others.
+func Reported(r *LegsReport) LegChange {
+	return LegChange{daID: r.DAID, do: func(l *legs) error { return l.reported(r) }}
+}
+
+func (l *legs) reported(r *LegsReport) error {
+	if l.da.Term != r.Term {
+		return errVoid
 	}
 	said := map[string]*LegReport{}
 	for i := range r.Mirrors {
@@ -173,7 +291,7 @@ func ChangeLegs(tx store.Tx, r *LegsReport) (Plan, error) {
 			l.change(m, &l.columns[i], said, answers, mayDrop)
 		}
 	}
-	return l.write()
+	return nil
 }
 
 // change has members of one mirror go and join.
@@ -211,7 +329,8 @@ func (l *legs) change(m *vda.Mirror, c *vda.Column, said map[string]*LegReport, 
 				}
 			}
 			v.Role, v.Leaving = vda.Member, v.Moved // it was quicker than the one that was to replace it, unless a user wants it elsewhere
-			l.c.then(func() error { return errors.Join(l.c.tx.UpdateVD(v), l.c.tx.SetVDLack(v.ID, 0, 0)) })
+			l.setLeg(v)
+			l.setLack(v, 0, 0)
 			l.note(v, vda.EventRebuildEnd, "it has all data")
 			other, joined = true, true
 		}
@@ -230,41 +349,52 @@ func (l *legs) retire(c *vda.Column) {
 	for _, v := range l.surplus(c) {
 		if !v.Leaving {
 			v.Leaving = true
-			l.c.then(func() error { return l.c.tx.UpdateVD(v) })
+			l.setLeg(v)
 		}
 	}
 }
 
 // NoteLack records how much is to be copied to targets, for those who look at it.
 func NoteLack(tx store.Tx, r *LegsReport) error {
-	l, err := beginLegs(tx, r.DAID)
-	if err != nil || l == nil || l.da.Term != r.Term {
-		return err
-	}
-	for i := range r.Mirrors {
-		for j := range r.Mirrors[i].Legs {
-			s := &r.Mirrors[i].Legs[j]
-			if _, v := l.find(s.VDID); v != nil && (v.Lack != s.Lack || v.CopyRate != s.Rate) {
-				if err := tx.SetVDLack(v.ID, s.Lack, s.Rate); err != nil {
-					return err
+	_, err := Lacking(r).one(tx)
+	return err
+}
+
+// Lacking is NoteLack together with others.
+func Lacking(r *LegsReport) LegChange {
+	return LegChange{daID: r.DAID, do: func(l *legs) error {
+		if l.da.Term != r.Term {
+			return errVoid
+		}
+		for i := range r.Mirrors {
+			for j := range r.Mirrors[i].Legs {
+				s := &r.Mirrors[i].Legs[j]
+				if _, v := l.find(s.VDID); v != nil && (v.Lack != s.Lack || v.CopyRate != s.Rate) {
+					l.setLack(v, s.Lack, s.Rate)
 				}
 			}
 		}
-	}
-	return nil
+		return nil
+	}}
 }
 
 // AdmitLeg makes a stale leg a target. The caller knows that its dn is well and
 // lets in the leg's present epoch alone. ErrStale when the leg has another epoch or
 // role by now, or is not needed any more.
 func AdmitLeg(tx store.Tx, daID, vdID string, epoch uint64) (Plan, error) {
-	return changeLeg(tx, daID, vdID, func(l *legs, c *vda.Column, v *vda.VD) error {
+	return Admitted(daID, vdID, epoch).one(tx)
+}
+
+// Admitted is AdmitLeg together with others.
+func Admitted(daID, vdID string, epoch uint64) LegChange {
+	return ofLeg(daID, vdID, func(l *legs, c *vda.Column, v *vda.VD) error {
 		if v.Role != vda.Stale || v.Epoch != epoch || slices.Contains(l.surplus(c), v) {
 			return ErrStale
 		}
 		v.Role = vda.Target
 		l.changed = true
-		l.c.then(func() error { return errors.Join(tx.UpdateVD(v), tx.SetVDLack(v.ID, v.Lack, 0)) })
+		l.setLeg(v)
+		l.setLack(v, v.Lack, 0)
 		l.note(v, vda.EventRebuildBegin, "what it lacks is copied to it")
 		return nil
 	})
@@ -273,7 +403,12 @@ func AdmitLeg(tx store.Tx, daID, vdID string, epoch uint64) (Plan, error) {
 // ExpelTarget makes a target stale that its primary does not reach, so that
 // nothing of this attempt lands on it in the next. ErrStale as of AdmitLeg.
 func ExpelTarget(tx store.Tx, daID, vdID string, epoch uint64) (Plan, error) {
-	return changeLeg(tx, daID, vdID, func(l *legs, _ *vda.Column, v *vda.VD) error {
+	return Expelled(daID, vdID, epoch).one(tx)
+}
+
+// Expelled is ExpelTarget together with others.
+func Expelled(daID, vdID string, epoch uint64) LegChange {
+	return ofLeg(daID, vdID, func(l *legs, _ *vda.Column, v *vda.VD) error {
 		if v.Role != vda.Target || v.Epoch != epoch {
 			return ErrStale
 		}
@@ -300,27 +435,24 @@ func Recover(tx store.Tx, daID, vdID string) (Plan, error) {
 		}
 		v.Role, v.Leaving, v.Moved = vda.Member, false, false
 		v.Epoch++
-		l.c.updateVD(v)
-		l.c.then(func() error { return tx.SetVDLack(v.ID, 0, 0) })
+		l.update(v)
+		l.setLack(v, 0, 0)
 		l.raiseGen(m)
 		return nil
 	})
 }
 
 func changeLeg(tx store.Tx, daID, vdID string, change func(*legs, *vda.Column, *vda.VD) error) (Plan, error) {
-	l, err := beginLegs(tx, daID)
-	if err != nil {
-		return nil, err
-	}
-	if l == nil {
-		return nil, ErrStale
-	}
-	c, v := l.find(vdID)
-	if v == nil {
-		return nil, ErrStale
-	}
-	if err := change(l, c, v); err != nil {
-		return nil, err
-	}
-	return l.write()
+	return ofLeg(daID, vdID, change).one(tx)
+}
+
+// ofLeg is a change of one leg; ErrStale when it is gone.
+func ofLeg(daID, vdID string, change func(*legs, *vda.Column, *vda.VD) error) LegChange {
+	return LegChange{daID: daID, void: ErrStale, do: func(l *legs) error {
+		c, v := l.find(vdID)
+		if v == nil {
+			return ErrStale
+		}
+		return change(l, c, v)
+	}}
 }

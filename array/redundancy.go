@@ -279,7 +279,7 @@ func (l *legs) add(n NewRedundancy) error {
 		if a.at.Size < m.Size+vda.LegTail || slices.ContainsFunc(l.columns[at].Legs, func(v *vda.VD) bool { return v.DNID == a.at.DNID }) {
 			return ErrStale
 		}
-		l.c.insertVD(&vda.VD{ID: store.NewID(), DAID: l.da.ID, GrpIdx: a.grpIdx, Idx: a.idx, PDID: a.at.PDID, DNID: a.at.DNID,
+		l.insert(&vda.VD{ID: store.NewID(), DAID: l.da.ID, GrpIdx: a.grpIdx, Idx: a.idx, PDID: a.at.PDID, DNID: a.at.DNID,
 			Clusters: a.at.Clusters, Size: a.at.Size, MirrorID: m.ID, Role: vda.Stale, Epoch: 1})
 	}
 	cntlrs, err := l.c.tx.CntlrsOfDA(l.da.ID)
@@ -315,6 +315,6 @@ func (l *legs) makeRoom(c *vda.Column, v *vda.VD) error {
 	if err := l.c.tx.TakePD(pd.ID, v.Clusters); err != nil {
 		return err
 	}
-	l.c.updateVD(v)
+	l.update(v)
 	return nil
 }

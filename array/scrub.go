@@ -113,7 +113,7 @@ func NoteScrub(tx store.Tx, r *LegsReport) error {
 	if !ended {
 		return nil
 	}
-	return l.c.settle(r.DAID)
+	return l.c.Settle(r.DAID)
 }
 
 // scrubEnded records the end of a scrub, when how is how the last of its columns ended.
@@ -153,15 +153,14 @@ func Unequal(mirrors []vda.Mirror) (all []string) {
 }
 
 // unequal is the health of an array of which a scrub has found that legs differ.
-func (c *Change) unequal(daID string) (h vda.Health, err error) {
-	mirrors, err := c.tx.MirrorsOfDA(daID)
+func unequal(mirrors []vda.Mirror) (h vda.Health) {
 	if bad := Unequal(mirrors); bad != nil {
 		h = vda.Health{Error: true, Msg: "a scrub has found, " + strings.Join(bad[:1], "; ")}
 		if len(bad) > 1 {
 			h.Msg += fmt.Sprintf(" (and %d more columns)", len(bad)-1)
 		}
 	}
-	return h, err
+	return h
 }
 
 // LastScrub is the order that an array's mirrors had last, to be taken back.

@@ -4,6 +4,7 @@ import (
 	"errors"
 
 	"github.com/virtual-disk-array/vda"
+	"github.com/virtual-disk-array/vda/store"
 )
 
 // DropVD deletes the row of a vd that is gone, at once, and gives its clusters
@@ -82,43 +83,91 @@ func (c *Change) Created(primary *vda.Cntlr, term uint64) (bool, error) {
 // left, turns the vds of deleted ones without controllers into tombstones, and
 // recomputes the health of the rest.
 func (c *Change) Settle(daIDs ...string) error {
-	return lock(daIDs, c.settle)
-}
-
-func (c *Change) settle(daID string) error {
-	da, err := c.tx.DA(daID)
+	p, err := readParts(c.tx, daIDs)
 	if err != nil {
 		return err
 	}
-	vds, err := c.tx.VDsOfDA(daID)
-	if err != nil {
-		return err
-	}
-	cntlrs, err := c.tx.CntlrsOfDA(daID)
-	if err != nil {
-		return err
-	}
-	switch {
-	case da.Deleted && len(vds) == 0 && len(cntlrs) == 0:
-		return c.drop(daID)
-	case da.Deleted && len(cntlrs) == 0:
-		c.deleteVDs(vds)
-		return nil
-	}
-	grps, err := c.tx.GrpsOfDA(daID)
-	if err != nil {
-		return err
-	}
-	h := healthOf(vda.Joined(vds, grps), cntlrs)
-	if !h.Error && da.Redundancy.Mirrored() {
-		if h, err = c.unequal(daID); err != nil {
-			return err
+	var other groups[vda.Health] // arrays whose health is another one
+	changed := map[string]*vda.DA{}
+	for i := range p.das {
+		da := &p.das[i]
+		vds, cntlrs := p.vds[da.ID], p.cntlrs[da.ID]
+		switch {
+		case da.Deleted && len(vds) == 0 && len(cntlrs) == 0:
+			if err := c.drop(da.ID); err != nil {
+				return err
+			}
+			continue
+		case da.Deleted && len(cntlrs) == 0:
+			c.deleteVDs(vds)
+			continue
+		}
+		h := healthOf(vda.Joined(vds, p.grps[da.ID]), cntlrs)
+		if !h.Error && da.Redundancy.Mirrored() {
+			h = unequal(p.mirrors[da.ID])
+		}
+		if !SameHealth(da.Health, h) {
+			other.add(h, da.ID)
+			changed[da.ID] = da
 		}
 	}
-	if !SameHealth(da.Health, h) {
-		return c.setHealth(da, h)
+	return other.write(func(ids []string, h vda.Health) error {
+		if err := c.tx.SetHealths(store.ObjDA, ids, h); err != nil {
+			return err
+		}
+		for _, id := range ids {
+			if err := c.noteHealth(changed[id], h); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+}
+
+// parts are arrays and what they consist of, by array, read with a statement per table.
+type parts struct {
+	das     []vda.DA // by id
+	vds     map[string][]vda.VD
+	cntlrs  map[string][]vda.Cntlr
+	grps    map[string][]vda.Grp
+	mirrors map[string][]vda.Mirror
+}
+
+// readParts reads those that are there of arrays, which are locked.
+func readParts(tx store.Reader, daIDs []string) (p parts, err error) {
+	if p.das, err = tx.DAs(daIDs); err != nil {
+		return p, err
 	}
-	return nil
+	return p, p.read(tx)
+}
+
+// read reads the parts of the arrays in das.
+func (p *parts) read(tx store.Reader) (err error) {
+	ids := make([]string, len(p.das))
+	for i := range p.das {
+		ids[i] = p.das[i].ID
+	}
+	if p.vds, err = byArray(tx.VDsOf, ids, func(v *vda.VD) string { return v.DAID }); err != nil {
+		return err
+	}
+	if p.cntlrs, err = byArray(tx.CntlrsOf, ids, func(v *vda.Cntlr) string { return v.DAID }); err != nil {
+		return err
+	}
+	if p.grps, err = byArray(tx.GrpsOf, ids, func(v *vda.Grp) string { return v.DAID }); err != nil {
+		return err
+	}
+	p.mirrors, err = byArray(tx.MirrorsOf, ids, func(v *vda.Mirror) string { return v.DAID })
+	return err
+}
+
+func byArray[T any](read func([]string) ([]T, error), ids []string, da func(*T) string) (map[string][]T, error) {
+	rows, err := read(ids)
+	of := map[string][]T{}
+	for i := range rows {
+		id := da(&rows[i])
+		of[id] = append(of[id], rows[i])
+	}
+	return of, err
 }
 
 // drop deletes the row of an array that has no vds and no controllers.

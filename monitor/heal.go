@@ -72,11 +72,11 @@ func PlanHeal(t *Timing, now time.Time, legs []LegView) HealPlan {
 		}
 	}
 	sorted := slices.SortedStableFunc(slices.Values(legs), func(a, b LegView) int { return cmp.Compare(a.Lack, b.Lack) })
+	trimmed := map[string]bool{}
 	for _, v := range sorted {
-		if v.Leaving || v.Role == vda.Target || v.DNUp && v.Fenced {
-			if !slices.Contains(p.Trim, v.DAID) {
-				p.Trim = append(p.Trim, v.DAID)
-			}
+		if (v.Leaving || v.Role == vda.Target || v.DNUp && v.Fenced) && !trimmed[v.DAID] {
+			trimmed[v.DAID] = true
+			p.Trim = append(p.Trim, v.DAID)
 		}
 		switch {
 		case v.Role == vda.Target && v.Apart >= targetDelay:
@@ -172,19 +172,19 @@ func (m *Monitor) heal(ctx context.Context, memory map[string]*legMemory) error 
 		return err
 	}
 	p := PlanHeal(&m.cfg.Timing, time.Now(), legs)
-	var changes []syncer.Transition
+	var changes []array.LegChange
 	for _, id := range p.Trim {
-		changes = append(changes, func(tx store.Tx) (array.Plan, error) { return array.TrimLegs(tx, id) })
+		changes = append(changes, array.Trimmed(id))
 	}
-	m.changeLegs(ctx, changes)
+	m.changeManyLegs(ctx, changes)
 	changes = nil
 	for _, v := range p.Expel {
-		changes = append(changes, func(tx store.Tx) (array.Plan, error) { return array.ExpelTarget(tx, v.DAID, v.ID, v.Epoch) })
+		changes = append(changes, array.Expelled(v.DAID, v.ID, v.Epoch))
 	}
 	for _, v := range p.Admit {
-		changes = append(changes, func(tx store.Tx) (array.Plan, error) { return array.AdmitLeg(tx, v.DAID, v.ID, v.Epoch) })
+		changes = append(changes, array.Admitted(v.DAID, v.ID, v.Epoch))
 	}
-	m.changeLegs(ctx, changes)
+	m.changeManyLegs(ctx, changes)
 	for i := range p.Replace {
 		if err := m.replaceLeg(ctx, &p.Replace[i]); err != nil {
 			return err
@@ -226,25 +226,37 @@ func (m *Monitor) legViews(ctx context.Context, memory map[string]*legMemory) ([
 		if err != nil {
 			return err
 		}
-		primaries, dns := map[string]string{}, map[string]*vda.DN{}
-		for _, v := range rows {
-			cnID, known := primaries[v.DAID]
-			if !known {
-				if cnID, err = primaryCN(tx, v.DAID); err != nil {
-					return err
-				}
-				primaries[v.DAID] = cnID
+		if len(rows) == 0 {
+			return nil
+		}
+		var das []string
+		for i := range rows {
+			das = append(das, rows[i].DAID)
+		}
+		cntlrs, err := tx.CntlrsOf(das)
+		if err != nil {
+			return err
+		}
+		primaries, dns, says := map[string]string{}, map[string]*vda.DN{}, map[*node]map[string]array.LegReport{}
+		for i := range cntlrs {
+			if c := &cntlrs[i]; c.Primary && !c.Deleted {
+				primaries[c.DAID] = c.CNID
 			}
-			n := m.mine(cnID)
+		}
+		for _, v := range rows {
+			n := m.mine(primaries[v.DAID])
 			if n == nil {
 				continue
+			}
+			if says[n] == nil {
+				says[n] = n.saysOfLegs()
 			}
 			if dns[v.DNID] == nil {
 				if dns[v.DNID], err = tx.DN(v.DNID); err != nil {
 					return err
 				}
 			}
-			legs = append(legs, m.legView(n, v, dns[v.DNID], memory))
+			legs = append(legs, m.legView(says[n], v, dns[v.DNID], memory))
 		}
 		return nil
 	})
@@ -256,7 +268,8 @@ func (m *Monitor) legViews(ctx context.Context, memory map[string]*legMemory) ([
 	return legs, err
 }
 
-func (m *Monitor) legView(primary *node, v vda.VD, dn *vda.DN, memory map[string]*legMemory) LegView {
+// legView is how a leg stands, of which its primary said says.
+func (m *Monitor) legView(says map[string]array.LegReport, v vda.VD, dn *vda.DN, memory map[string]*legMemory) LegView {
 	now := time.Now()
 	if v.Role == vda.Member && !v.Leaving {
 		return LegView{DAID: v.DAID, VD: v, DNUp: m.up(v.DNID)}
@@ -267,7 +280,7 @@ func (m *Monitor) legView(primary *node, v vda.VD, dn *vda.DN, memory map[string
 		memory[v.ID] = l
 	}
 	l.noteEpoch(now, v.Epoch)
-	said, known := primary.saysOf(v.DAID, v.ID)
+	said, known := says[v.ID]
 	switch {
 	case v.Role != vda.Target || known && said.Connected:
 		l.apart = time.Time{}
@@ -308,23 +321,21 @@ func (m *Monitor) mine(id string) *node {
 	return m.nodes[id]
 }
 
-// saysOf is what the primary on the node said last of a leg.
-func (n *node) saysOf(daID, vdID string) (array.LegReport, bool) {
+// saysOfLegs is what the primaries on the node said last of their legs, by vd.
+func (n *node) saysOfLegs() map[string]array.LegReport {
 	n.mu.Lock()
 	defer n.mu.Unlock()
+	says := map[string]array.LegReport{}
 	for _, r := range n.legs {
-		if r.DAID != daID {
-			continue
-		}
 		for i := range r.Mirrors {
 			for _, l := range r.Mirrors[i].Legs {
-				if l.VDID == vdID {
-					return l, true
+				if _, is := says[l.VDID]; !is {
+					says[l.VDID] = l
 				}
 			}
 		}
 	}
-	return array.LegReport{}, false
+	return says
 }
 
 // epochOf is the epoch of a vd that the node said it has applied.

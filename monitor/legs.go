@@ -2,7 +2,6 @@ package monitor
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"slices"
 	"time"
@@ -28,12 +27,18 @@ const (
 
 // legsReports are what a reply says of mirrors, by array.
 func legsReports(mirrors []*apiv1.MirrorState) []*array.LegsReport {
+	type ofTerm struct {
+		daID string
+		term uint64
+	}
 	var all []*array.LegsReport
+	known := map[ofTerm]*array.LegsReport{}
 	for _, m := range mirrors {
-		at := slices.IndexFunc(all, func(r *array.LegsReport) bool { return r.DAID == m.DaId && r.Term == m.Term })
-		if at < 0 {
-			at = len(all)
-			all = append(all, &array.LegsReport{DAID: m.DaId, Term: m.Term})
+		report := known[ofTerm{m.DaId, m.Term}]
+		if report == nil {
+			report = &array.LegsReport{DAID: m.DaId, Term: m.Term}
+			known[ofTerm{m.DaId, m.Term}] = report
+			all = append(all, report)
 		}
 		r := array.MirrorReport{ID: m.MirrorId, Gen: m.Gen}
 		if s := m.Scrub; s != nil {
@@ -44,7 +49,7 @@ func legsReports(mirrors []*apiv1.MirrorState) []*array.LegsReport {
 			r.Legs = append(r.Legs, array.LegReport{VDID: l.VdId, Connected: l.Connected, Lost: l.Lost, Ready: l.Ready, Lack: l.LackBytes,
 				Rate: l.CopyBytesPerSec})
 		}
-		all[at].Mirrors = append(all[at].Mirrors, r)
+		report.Mirrors = append(report.Mirrors, r)
 	}
 	return all
 }
@@ -72,26 +77,31 @@ func (n *node) settleLegs(ctx context.Context) {
 	}
 	n.mu.Unlock()
 	ctx = rpc.WithRequestID(ctx, rpc.NewRequestID())
-	var changes []syncer.Transition
+	var changes []array.LegChange
 	for _, r := range reports {
 		if urgent(r) {
-			changes = append(changes, func(tx store.Tx) (array.Plan, error) { return array.ChangeLegs(tx, r) })
+			changes = append(changes, array.Reported(r))
 		}
 	}
+	ok := n.m.changeManyLegs(ctx, changes)
 	if !note {
-		n.m.changeLegs(ctx, changes)
 		return
 	}
+	changes = nil
+	var scrubs []syncer.Transition
 	noted := map[string]string{}
 	for _, r := range reports {
 		noted[r.DAID] = fmt.Sprint(*r)
-		if n.noted[r.DAID] != noted[r.DAID] {
-			changes = append(changes, func(tx store.Tx) (array.Plan, error) {
-				return nil, errors.Join(array.NoteLack(tx, r), array.NoteScrub(tx, r))
-			})
+		if n.noted[r.DAID] == noted[r.DAID] {
+			continue
+		}
+		changes = append(changes, array.Lacking(r))
+		if slices.ContainsFunc(r.Mirrors, func(m array.MirrorReport) bool { return m.Scrub.State != "" }) {
+			scrubs = append(scrubs, func(tx store.Tx) (array.Plan, error) { return nil, array.NoteScrub(tx, r) })
 		}
 	}
-	if n.m.changeLegs(ctx, changes) {
+	ok = n.m.changeManyLegs(ctx, changes) && ok
+	if n.m.changeLegs(ctx, scrubs) && ok {
 		n.noted = noted
 	}
 }
@@ -102,8 +112,20 @@ func (m *Monitor) changeLegs(ctx context.Context, changes []syncer.Transition) (
 	if len(changes) == 0 || !m.Ready() {
 		return len(changes) == 0
 	}
+	return m.settled(ctx, m.syncer.ChangeLegs(ctx, changes))
+}
+
+// changeManyLegs is changeLegs for changes that are made many per transaction.
+func (m *Monitor) changeManyLegs(ctx context.Context, changes []array.LegChange) (ok bool) {
+	if len(changes) == 0 || !m.Ready() {
+		return len(changes) == 0
+	}
+	return m.settled(ctx, m.syncer.ChangeManyLegs(ctx, changes))
+}
+
+func (m *Monitor) settled(ctx context.Context, errs []error) (ok bool) {
 	ok = true
-	for _, err := range m.syncer.ChangeLegs(ctx, changes) {
+	for _, err := range errs {
 		if err != nil && ctx.Err() == nil {
 			m.log.Warn("the legs of an array are not settled", "req_id", rpc.RequestID(ctx), "err", err)
 		}

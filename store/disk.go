@@ -226,13 +226,6 @@ func (t *sqlReader) LegsOf(daIDs []string) ([]vda.VD, error) {
 	return listRows(t, &vdTable, where, anys(daIDs)...)
 }
 
-func (t *sqlReader) MirrorsOf(daIDs []string) ([]vda.Mirror, error) {
-	if len(daIDs) == 0 {
-		return nil, nil
-	}
-	return listRows(t, &mirrorTable, "da_id IN ("+marks(len(daIDs))+")", anys(daIDs)...)
-}
-
 func (t *sqlReader) VDsOfPD(pdID string) ([]vda.VD, error) {
 	return listRows(t, &vdTable, "pd_id = ? ORDER BY id", pdID)
 }

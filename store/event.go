@@ -3,6 +3,7 @@ package store
 import (
 	"context"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/virtual-disk-array/vda"
@@ -68,20 +69,27 @@ func (t *sqlTx) Record(e vda.Event) error {
 	return nil
 }
 
+// eventsAtOnce bounds the events of a statement.
+const eventsAtOnce = 100
+
 // insertEvents ends a transaction.
 func (t *sqlTx) insertEvents() error {
-	for i := range t.events {
-		e := &t.events[i]
-		if e.At.IsZero() {
-			e.At = time.Now().UTC().Truncate(time.Microsecond)
+	for some := range slices.Chunk(t.events, eventsAtOnce) {
+		var args []any
+		for i := range some {
+			e := &some[i]
+			if e.At.IsZero() {
+				e.At = time.Now().UTC().Truncate(time.Microsecond)
+			}
+			if !e.Since.IsZero() {
+				e.Took = max(e.At.Sub(e.Since), 0).Truncate(time.Microsecond)
+			}
+			args = append(args, us{&e.At}, string(e.Kind), e.Object, vda.Shorten(e.Name, 200), vda.Shorten(e.Parent, 200), e.ObjectID,
+				CleanMsg(e.Text), e.Method, vda.Shorten(e.User, 200), vda.Shorten(e.Peer, 200), vda.Shorten(e.ReqID, 64), e.Code, micros{&e.Took})
 		}
-		if !e.Since.IsZero() {
-			e.Took = max(e.At.Sub(e.Since), 0).Truncate(time.Microsecond)
-		}
+		row := "(" + marks(len(args)/len(some)) + ")"
 		_, err := t.exec("INSERT INTO vda_event (at_us, kind, object, name, parent, object_id, msg, method, user_name, peer, req_id, code, "+
-			"took_us) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", us{&e.At}, string(e.Kind), e.Object, vda.Shorten(e.Name, 200),
-			vda.Shorten(e.Parent, 200), e.ObjectID, CleanMsg(e.Text), e.Method, vda.Shorten(e.User, 200), vda.Shorten(e.Peer, 200),
-			vda.Shorten(e.ReqID, 64), e.Code, micros{&e.Took})
+			"took_us) VALUES "+row+strings.Repeat(", "+row, len(some)-1), args...)
 		if err != nil {
 			return err
 		}

@@ -1,10 +1,6 @@
 package store
 
-import (
-	"time"
-
-	"github.com/virtual-disk-array/vda"
-)
+import "github.com/virtual-disk-array/vda"
 
 var expTable = table[vda.Exp]{
 	name: "vda_exp", noun: "exp",
@@ -130,23 +126,7 @@ var healthTables = map[Object]struct{ table, noun string }{
 	ObjSnap: {"vda_snap", "snap"},
 }
 
-// SetHealth keeps Since as long as an object stays in error, whatever the
-// messages say meanwhile.
 func (t *sqlTx) SetHealth(o Object, id string, h vda.Health) error {
-	tb, ok := healthTables[o]
-	if !ok {
-		return vda.Errorf(vda.Internal, "object kind %d has no health", o)
-	}
-	msg, since := "", time.Time{}
-	if h.Error {
-		msg, since = CleanMsg(h.Msg), h.Since
-		if since.IsZero() {
-			since = time.Now()
-		}
-	}
-	// h_since_us first: MySQL evaluates assignments from left to right.
-	n, err := t.exec("UPDATE "+tb.table+" SET h_since_us = CASE WHEN h_error = TRUE AND ? > 0 THEN h_since_us ELSE ? END, "+
-		"h_error = ?, h_msg = ? WHERE id = ?",
-		b2i(h.Error), us{&since}, h.Error, msg, id)
-	return orNotFound(n > 0, err, tb.noun, id)
+	n, err := t.setHealth(o, "id = ?", h, id)
+	return orNotFound(n > 0, err, healthTables[o].noun, id)
 }

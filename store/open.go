@@ -40,6 +40,8 @@ type sqlStore struct {
 
 	onEvent func(vda.Event) // is told of every event that was committed; nil: nobody is
 
+	onStatement func() // is called after each statement of a transaction; nil: nobody counts
+
 	version int64        // of the schema that this program needs; 0: not checked
 	looked  atomic.Int64 // when a view last found it, UnixNano
 }
@@ -75,6 +77,10 @@ type Option func(*sqlStore)
 // OnEvent has fn called with each event of a transaction of this Store, once it is
 // committed. It must not wait.
 func OnEvent(fn func(vda.Event)) Option { return func(s *sqlStore) { s.onEvent = fn } }
+
+// OnStatement has fn called after each statement of a transaction that the database has answered. It
+// must not wait; transactions that are under way at once call it at once.
+func OnStatement(fn func()) Option { return func(s *sqlStore) { s.onStatement = fn } }
 
 // errNoFile is about the file of SQLite.
 var errNoFile = errors.New(

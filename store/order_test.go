@@ -14,7 +14,7 @@ import (
 // would escape the test of the lock order.
 func TestRecorderKnowsEveryMethod(t *testing.T) {
 	locksNothing := map[string]bool{"Unlocked": true, "WaysOfExps": true, "AilingVDs": true, "LegsOf": true, "UnsettledLegs": true,
-		"DrainingVDs": true, "DANames": true, "Tags": true, "TrashedVDs": true, "TrashedSizes": true, "MirrorsOf": true,
+		"DrainingVDs": true, "DANames": true, "Tags": true, "TrashedVDs": true, "TrashedSizes": true,
 		"CntlrsOfDAs": true,
 		"NodeNames":   true, "DAsOnNode": true, "NodeStates": true, "DNsByID": true, "CNsByID": true, "SomePDs": true, "SomeCNs": true,
 		"DAsOnCN": true, "PeersOnCN": true, "SnapsOnCN": true, "ExpsOnCN": true, "GrpsOnCN": true, "VDsOnCN": true,

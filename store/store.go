@@ -113,8 +113,19 @@ type Reader interface {
 	// LegsOf returns the vds of mirrored arrays among these, by array, GrpIdx and
 	// Idx, without tombstones and those of groups that are joining; nothing is locked.
 	LegsOf(daIDs []string) ([]vda.VD, error)
-	// MirrorsOf returns the mirrors of arrays, in no order; nothing is locked.
+	// DAs returns those of these arrays that are there, by ID. VDsOf and the like return the
+	// parts of arrays, tombstones too, by array, and then as those of one array; nothing of them is locked,
+	// as who changes them has locked the array.
+	DAs(ids []string) ([]vda.DA, error)
+	VDsOf(daIDs []string) ([]vda.VD, error)
+	GrpsOf(daIDs []string) ([]vda.Grp, error)
+	CntlrsOf(daIDs []string) ([]vda.Cntlr, error)
 	MirrorsOf(daIDs []string) ([]vda.Mirror, error)
+	// VDsByID and CntlrsByID return those of these that are there, ESsOfCntlrs those of controllers,
+	// likewise: by ID, and by controller.
+	VDsByID(ids []string) ([]vda.VD, error)
+	CntlrsByID(ids []string) ([]vda.Cntlr, error)
+	ESsOfCntlrs(cntlrIDs []string) ([]vda.ES, error)
 	VDsOfPD(pdID string) ([]vda.VD, error) // tombstones too
 	// UnsettledLegs returns the legs that are not members, or are to leave, or are in
 	// error, of all arrays, by array, GrpIdx and Idx, without tombstones; nothing is locked.
@@ -264,6 +275,13 @@ type Tx interface {
 	UpdateVD(*vda.VD) error                        // all but Lack, CopyRate and Health
 	SetVDLack(id string, bytes, rate uint64) error // Lack and CopyRate
 	DeleteVD(id string) error
+	// SetLegs writes the state of legs, SetVDLacks their Lack and CopyRate, SetMirrorGens the Gen of
+	// mirrors, and SetCntlrVersions the Version of controllers: the same of each, with one statement for
+	// a thousand. NotFound when one is gone.
+	SetLegs(ids []string, s LegState) error
+	SetVDLacks(ids []string, bytes, rate uint64) error
+	SetMirrorGens(ids []string, gen uint64) error
+	SetCntlrVersions(ids []string, version uint64) error
 
 	InsertCntlr(*vda.Cntlr) error // counts it in its cn's CntlrCount and PrimaryCount
 	UpdateCntlr(*vda.Cntlr) error // keeps PrimaryCount
@@ -330,6 +348,8 @@ type Tx interface {
 	// SetHealth records what the monitor saw of an object; a repeated error
 	// keeps its Since.
 	SetHealth(o Object, id string, h vda.Health) error
+	// SetHealths is SetHealth for many that have the same; those that are gone are passed over.
+	SetHealths(o Object, ids []string, h vda.Health) error
 }
 
 // Way is one controller's way to an exporter: the state there, and what it

@@ -139,6 +139,13 @@ func (s *sqlStore) once(ctx context.Context, answered func(), db *sql.DB, opts s
 			inner.Rollback()
 		}
 	}()
+	if s.onStatement != nil {
+		inTime := answered
+		answered = func() {
+			inTime()
+			s.onStatement()
+		}
+	}
 	t := &sqlReader{ctx: ctx, answered: answered, tx: inner, store: s, lock: lock}
 	if !lock {
 		// A view of a schema that is not ours would be a lie.

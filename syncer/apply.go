@@ -2,7 +2,6 @@ package syncer
 
 import (
 	"context"
-	"slices"
 
 	"github.com/virtual-disk-array/vda"
 	apiv1 "github.com/virtual-disk-array/vda/api/v1"
@@ -73,23 +72,29 @@ func applyDn(tx store.Tx, req *apiv1.SyncDnRequest, reply *apiv1.SyncReply, p *p
 	if err := change.LockPDs(pds...); err != nil {
 		return err
 	}
+	ids := make([]string, len(vds))
+	for i, v := range vds {
+		ids[i] = v.Id
+	}
+	rows, err := byID(tx.VDsByID, ids, func(v *vda.VD) string { return v.ID })
+	if err != nil {
+		return err
+	}
+	var alike array.Healths
 	for _, v := range vds {
-		st := p.state(v.Id, v.Version, v.Deleted)
-		vd, err := tx.VD(v.Id)
-		if isNotFound(err) {
-			continue
+		st, vd := p.state(v.Id, v.Version, v.Deleted), rows[v.Id]
+		switch {
+		case vd == nil:
+		case st.GetGone() && vd.Deleted:
+			if err := change.DropVD(vd); err != nil {
+				return err
+			}
+		case differs(vd.Health, st):
+			alike.Add(store.ObjVD, vd.ID, healthOf(st))
 		}
-		if err != nil {
-			return err
-		}
-		if st.GetGone() && vd.Deleted {
-			err = change.DropVD(vd)
-		} else {
-			err = setHealth(tx, store.ObjVD, vd.ID, vd.Health, st)
-		}
-		if err != nil {
-			return err
-		}
+	}
+	if err := alike.Write(tx); err != nil {
+		return err
 	}
 	going := map[string]bool{} // pds of vds that may be gone since the capacity was read
 	for _, v := range req.Vds {
@@ -174,29 +179,44 @@ func applyCn(tx store.Tx, req *apiv1.SyncCnRequest, p *progress, at part) (chang
 	if err := change.LockArrays(das...); err != nil {
 		return false, err
 	}
+	ids := make([]string, len(cntlrs))
+	for i, spec := range cntlrs {
+		ids[i] = spec.Id
+	}
+	rows, err := byID(tx.CntlrsByID, ids, func(v *vda.Cntlr) string { return v.ID })
+	if err != nil {
+		return false, err
+	}
+	ess, err := byID(tx.ESsOfCntlrs, ids, func(v *vda.ES) string { return v.ID })
+	if err != nil {
+		return false, err
+	}
+	var alike array.Healths
 	for _, spec := range cntlrs {
 		st := p.state(spec.Id, spec.Version, spec.Deleted)
 		for _, e := range spec.Exps {
-			est := p.state(e.EsId, spec.Version, e.Deleted)
-			if err := applyES(tx, change, spec, e, est); err != nil {
-				return false, err
+			est, es := p.state(e.EsId, spec.Version, e.Deleted), ess[e.EsId]
+			switch {
+			case es == nil:
+			case est.GetGone():
+				if err := change.DropES(es); err != nil {
+					return false, err
+				}
+			case differs(es.Health, est):
+				alike.Add(store.ObjES, es.ID, healthOf(est))
 			}
 		}
-		c, err := tx.Cntlr(spec.Id)
-		if isNotFound(err) {
+		c := rows[spec.Id]
+		switch {
+		case c == nil:
 			continue
-		}
-		if err != nil {
-			return false, err
-		}
-		if st.GetGone() && c.Deleted {
+		case st.GetGone() && c.Deleted:
 			if err := change.DropCntlr(c); err != nil {
 				return false, err
 			}
 			continue
-		}
-		if err := setHealth(tx, store.ObjCntlr, c.ID, c.Health, st); err != nil {
-			return false, err
+		case differs(c.Health, st):
+			alike.Add(store.ObjCntlr, c.ID, healthOf(st))
 		}
 		for _, s := range spec.Snaps {
 			now, err := applySnap(tx, change, spec, c, s, p)
@@ -224,6 +244,9 @@ func applyCn(tx store.Tx, req *apiv1.SyncCnRequest, p *progress, at part) (chang
 			}
 			changed = changed || now
 		}
+	}
+	if err := alike.Write(tx); err != nil {
+		return false, err
 	}
 	if err := change.Settle(das...); err != nil {
 		return false, err
@@ -284,19 +307,14 @@ func applySnap(tx store.Tx, change *array.Change, spec *apiv1.CntlrSpec, primary
 	return took || rolled, err
 }
 
-func applyES(tx store.Tx, change *array.Change, spec *apiv1.CntlrSpec, e *apiv1.ExpSpec, st *apiv1.ObjectState) error {
-	ess, err := tx.ESsOfCntlr(spec.Id)
-	if err != nil {
-		return err
+// byID reads rows, by their own ids.
+func byID[T any](read func([]string) ([]T, error), ids []string, id func(*T) string) (map[string]*T, error) {
+	rows, err := read(ids)
+	of := map[string]*T{}
+	for i := range rows {
+		of[id(&rows[i])] = &rows[i]
 	}
-	at := slices.IndexFunc(ess, func(es vda.ES) bool { return es.ID == e.EsId })
-	switch {
-	case at < 0:
-		return nil
-	case !st.GetGone():
-		return setHealth(tx, store.ObjES, e.EsId, ess[at].Health, st)
-	}
-	return change.DropES(&ess[at])
+	return of, err
 }
 
 func isNotFound(err error) bool { return err != nil && vda.KindOf(err) == vda.NotFound }

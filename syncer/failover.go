@@ -170,18 +170,38 @@ func (s *Syncer) retire(ctx context.Context, cns []string) {
 }
 
 // fence is stage 3: it brings dns to their versions and returns when each has
-// answered or its time is up.
-func (s *Syncer) fence(ctx context.Context, dns []string) {
+// answered or its time is up: FenceTimeout for each call, without what the database takes
+// before and after. It says when the last of them may have let go of the old primary, as far
+// as is known.
+func (s *Syncer) fence(ctx context.Context, dns []string) (last time.Time) {
 	if len(dns) == 0 {
-		return
+		return last
 	}
-	ctx, cancel := context.WithTimeout(ctx, s.cfg.FenceTimeout)
-	defer cancel()
-	for id, err := range s.each(ctx, dns, s.changes(vda.DiskNode)) {
+	caller := &Syncer{s.cfg}
+	caller.cfg.Timeout = min(s.cfg.FenceTimeout, s.cfg.Timeout)
+	var mu sync.Mutex
+	for id, err := range s.each(ctx, dns, func(ctx context.Context, id string) error {
+		begin := time.Now()
+		err := caller.Sync(ctx, array.DN(id), Changes)
+		// A dn that was heard of last may have been fenced as late as now, also when its answer is lost.
+		if !silent(err) || time.Since(begin) < caller.cfg.Timeout {
+			mu.Lock()
+			defer mu.Unlock()
+			last = time.Now()
+		}
+		return err
+	}) {
 		if err != nil {
 			s.cfg.Log.Warn("a dn does not know the new term yet; it admits the old primary only", "dn", id, "err", err)
 		}
 	}
+	return last
+}
+
+// silent reports that an error of Sync says that the node did not answer in time.
+func silent(err error) bool {
+	var e *vda.Error
+	return errors.As(err, &e) && e.Op == opSync && e.Kind == vda.Unavailable
 }
 
 // fences are the dns that primaries in a request write to and that have not
@@ -200,10 +220,12 @@ const firstTerm = 1
 // before all its vds are fenced. One with mirrors comes up when one leg of each is,
 // and its old primary, which cannot write any more, may go on for a while to answer
 // reads from a leg that is not: it stops when it has not heard for 3 s of the one that
-// is (module/mirror). So the new one is told FenceTimeout later.
+// is (module/mirror). So the new one is told FenceTimeout later than that one was fenced.
 func (s *Syncer) fenceFirst(ctx context.Context, f fences) {
 	begin := time.Now()
-	s.fence(ctx, slices.Sorted(maps.Keys(f.dns)))
+	if last := s.fence(ctx, slices.Sorted(maps.Keys(f.dns))); last.After(begin) {
+		begin = last
+	}
 	if len(f.legs) == 0 || s.fenced(ctx, f.legs) {
 		return
 	}

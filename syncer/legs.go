@@ -6,9 +6,10 @@ import (
 
 	"github.com/virtual-disk-array/vda"
 	"github.com/virtual-disk-array/vda/array"
+	"github.com/virtual-disk-array/vda/store"
 )
 
-// legsBatch is how many transitions of legs are recorded before their primaries
+// legsBatch is how many changes of legs are recorded before their primaries
 // are told, as I/O waits for each.
 const legsBatch = 128
 
@@ -20,14 +21,50 @@ const legsBatch = 128
 // primary could not be told, which the monitors try again. A transition that came
 // too late (array.ErrStale) is not an error.
 func (s *Syncer) ChangeLegs(ctx context.Context, changes []Transition) []error {
-	errs := make([]error, len(changes))
-	plans := make([]array.Plan, len(changes))
-	recorded := make(chan int, len(changes)/legsBatch+1) // up to which change, and after the first one that is not told
+	return s.recordAndTell(ctx, len(changes), func(from, to int) ([]array.Plan, []error) { return s.record(ctx, changes[from:to]) })
+}
+
+// ChangeManyLegs is ChangeLegs for changes that are made a hundred per transaction. When one
+// fails, each of its changes is tried by itself: none keeps others from being made.
+func (s *Syncer) ChangeManyLegs(ctx context.Context, changes []array.LegChange) []error {
+	return s.recordAndTell(ctx, len(changes), func(from, to int) ([]array.Plan, []error) {
+		plans, errs, err := s.recordLegs(ctx, changes[from:to])
+		if err == nil {
+			return plans, errs
+		}
+		plans, errs = make([]array.Plan, to-from), make([]error, to-from)
+		for i := range errs {
+			if ctx.Err() != nil || to-from == 1 {
+				errs[i] = err
+				continue
+			}
+			p, e, err := s.recordLegs(ctx, changes[from+i:from+i+1])
+			if errs[i] = err; err == nil {
+				plans[i], errs[i] = p[0], e[0]
+			}
+		}
+		return plans, errs
+	})
+}
+
+func (s *Syncer) recordLegs(ctx context.Context, changes []array.LegChange) (plans []array.Plan, errs []error, err error) {
+	err = s.cfg.Store.Update(ctx, func(tx store.Tx) (err error) {
+		plans, errs, err = array.ChangeManyLegs(tx, changes)
+		return err
+	})
+	return plans, errs, err
+}
+
+// recordAndTell has n changes recorded, legsBatch at a time, and tells the primaries of those that are.
+func (s *Syncer) recordAndTell(ctx context.Context, n int, record func(from, to int) ([]array.Plan, []error)) []error {
+	errs := make([]error, n)
+	plans := make([]array.Plan, n)
+	recorded := make(chan int, n/legsBatch+1) // up to which change, and after the first one that is not told
 	go func() {
 		defer close(recorded)
-		for at := 0; at < len(changes); {
-			end := min(at+legsBatch, len(changes))
-			p, e := s.record(ctx, changes[at:end])
+		for at := 0; at < n; {
+			end := min(at+legsBatch, n)
+			p, e := record(at, end)
 			copy(plans[at:], p)
 			copy(errs[at:], e)
 			at = end

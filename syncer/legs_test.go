@@ -1,6 +1,7 @@
 package syncer_test
 
 import (
+	"context"
 	"errors"
 	"log/slog"
 	"slices"
@@ -125,4 +126,76 @@ func TestPrimariesAreToldWhileOthersAreRecorded(t *testing.T) {
 			t.Fatalf("change %d: %v", i, err)
 		}
 	}
+}
+
+// slowDatabase is a store whose transactions take a while.
+type slowDatabase struct {
+	store.Store
+	takes time.Duration
+}
+
+func (s slowDatabase) Update(ctx context.Context, fn func(store.Tx) error) error {
+	time.Sleep(s.takes)
+	return s.Store.Update(ctx, fn)
+}
+
+func (s slowDatabase) View(ctx context.Context, fn func(store.Reader) error) error {
+	time.Sleep(s.takes)
+	return s.Store.View(ctx, fn)
+}
+
+// TestFencesHaveTheirTime: the time for a dn to fence an old primary is that of the call. A
+// database that takes longer than that leaves no dn untold, and the wait for one that does not answer
+// begins when the others have, not before.
+func TestFencesHaveTheirTime(t *testing.T) {
+	const wait, takes = 500 * time.Millisecond, time.Second
+	begin := func(t *testing.T) (f *fixture, s *syncer.Syncer) {
+		f = newFixture(t)
+		f.mirrored()
+		f.syncAll()
+		s, err := syncer.New(syncer.Config{Store: slowDatabase{f.store, takes}, Dial: f.agents, FenceTimeout: wait,
+			Log: slog.New(slog.DiscardHandler)})
+		f.ok(err)
+		f.agents.Agent("cn0:9820").Stop()
+		f.forget()
+		return f, s
+	}
+	move := func(f *fixture, s *syncer.Syncer) error {
+		return s.Move(f.Context(), []array.Move{{DAID: f.da.ID, Term: 1, To: f.cntlr[1].ID}})[0]
+	}
+	t.Run("all answer", func(t *testing.T) {
+		f, s := begin(t)
+		var order []string
+		var mu sync.Mutex
+		note := func(node string) {
+			f.agents.Agent(node).Before(func() {
+				mu.Lock()
+				defer mu.Unlock()
+				order = append(order, node[:2])
+			})
+		}
+		note("dn0:9720")
+		note("dn1:9720")
+		note("cn1:9820")
+		f.ok(move(f, s))
+		mu.Lock()
+		defer mu.Unlock()
+		if len(order) < 3 || order[0] != "dn" || order[1] != "dn" || order[2] != "cn" {
+			t.Errorf("nodes are told in the order %v, want both dns first", order)
+		}
+		if b := f.behind(); slices.Contains(b, "dn0:9720") || slices.Contains(b, "dn1:9720") {
+			t.Errorf("behind: %v", b)
+		}
+	})
+	t.Run("one does not", func(t *testing.T) {
+		f, s := begin(t)
+		f.agents.Agent("dn1:9720").Stop()
+		var fenced, told time.Time
+		f.agents.Agent("dn0:9720").Before(func() { fenced = time.Now() })
+		f.agents.Agent("cn1:9820").Before(sync.OnceFunc(func() { told = time.Now() }))
+		f.ok(move(f, s))
+		if waited := told.Sub(fenced); waited < wait {
+			t.Errorf("the new primary is told %v after a leg of its was fenced; it must wait %v", waited, wait)
+		}
+	})
 }

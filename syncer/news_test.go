@@ -47,6 +47,15 @@ type watchedTx struct {
 	w *watched
 }
 
+func (t *watchedTx) DAs(ids []string) ([]vda.DA, error) {
+	t.w.note(func() {
+		for _, id := range ids {
+			t.w.locked[id] = true
+		}
+	})
+	return t.Tx.DAs(ids)
+}
+
 func (t *watchedTx) DA(id string) (*vda.DA, error) {
 	t.w.note(func() { t.w.locked[id] = true })
 	return t.Tx.DA(id)

@@ -38,25 +38,25 @@ func (s *slowStore) Update(ctx context.Context, fn func(store.Tx) error) error {
 	return s.Store.Update(ctx, func(tx store.Tx) error { return fn(&slowTx{tx, s.most}) })
 }
 
-func (t *slowTx) spend() error {
-	if t.most--; t.most < 0 {
+func (t *slowTx) spend(n int) error {
+	if t.most -= n; t.most < 0 {
 		return errSlow
 	}
 	return nil
 }
 
-func (t *slowTx) VD(id string) (*vda.VD, error) {
-	if err := t.spend(); err != nil {
+func (t *slowTx) VDsByID(ids []string) ([]vda.VD, error) {
+	if err := t.spend(len(ids)); err != nil {
 		return nil, err
 	}
-	return t.Tx.VD(id)
+	return t.Tx.VDsByID(ids)
 }
 
-func (t *slowTx) Cntlr(id string) (*vda.Cntlr, error) {
-	if err := t.spend(); err != nil {
+func (t *slowTx) CntlrsByID(ids []string) ([]vda.Cntlr, error) {
+	if err := t.spend(len(ids)); err != nil {
 		return nil, err
 	}
-	return t.Tx.Cntlr(id)
+	return t.Tx.CntlrsByID(ids)
 }
 
 // TestAnswersInParts: what a node says of hundreds of objects is recorded though no

@@ -54,6 +54,7 @@ func (r *Report) nodeState() *apiv1.ObjectState {
 type finding struct {
 	object store.Object
 	id     string
+	daID   string // the array above; "" when its health does not follow
 	health vda.Health
 }
 
@@ -86,34 +87,72 @@ func (f *findings) add(o store.Object, id, daID string, old vda.Health, st *apiv
 	if st == nil || array.SameHealth(old, healthOf(st)) {
 		return
 	}
-	f.list = append(f.list, finding{o, id, healthOf(st)})
+	f.list = append(f.list, finding{o, id, daID, healthOf(st)})
 	if daID != "" {
 		f.das = append(f.das, daID)
 	}
 }
 
-func (f *findings) none() bool {
-	return len(f.list) == 0 && f.own == nil && f.plane == "" && f.mirrors == nil && f.auth == nil
+func (f *findings) none() bool { return len(f.list) == 0 && !f.ownNews() }
+
+// ownNews reports that something is found of the node itself.
+func (f *findings) ownNews() bool {
+	return f.own != nil || f.plane != "" || f.mirrors != nil || f.auth != nil
 }
 
-// write writes the findings of several nodes, in the lock order.
+// split returns the findings in parts of at most n objects: who waits for one of their arrays, as I/O
+// may, does not wait for all of a node's. What is found of the node itself comes first.
+func (f *findings) split(n int) []findings {
+	if len(f.list) <= n {
+		return []findings{*f}
+	}
+	first := *f
+	first.list, first.das = nil, nil
+	parts := []findings{first}
+	for some := range slices.Chunk(f.list, n) {
+		p := findings{node: f.node, title: f.title, list: some}
+		for _, h := range some {
+			if h.daID != "" {
+				p.das = append(p.das, h.daID)
+			}
+		}
+		parts = append(parts, p)
+	}
+	return parts
+}
+
+// write writes the findings of several nodes, in the lock order, with as many statements for a
+// thousand objects that have come to the same health as for one.
 func write(tx store.Tx, all []findings) error {
 	change := array.Begin(tx)
 	var das []string
-	var list []finding
+	var disks []finding
+	var alike array.Healths
 	for i := range all {
 		f := &all[i]
-		das, list = append(das, f.das...), append(list, f.list...)
-		change.At(f.node, func() error { return vda.IgnoreNotFound(f.writeNode(tx)) })
+		das = append(das, f.das...)
+		for _, h := range f.list {
+			if h.object == store.ObjPD {
+				disks = append(disks, h)
+			} else {
+				alike.Add(h.object, h.id, h.health)
+			}
+		}
+		if f.ownNews() {
+			change.At(f.node, func() error { return vda.IgnoreNotFound(f.writeNode(tx)) })
+		}
 	}
 	if err := change.LockArrays(das...); err != nil {
 		return err
 	}
-	slices.SortFunc(list, func(a, b finding) int { return cmp.Or(cmp.Compare(a.object, b.object), cmp.Compare(a.id, b.id)) })
-	for _, h := range list {
-		if err := vda.IgnoreNotFound(writeHealth(tx, h.object, h.id, h.health)); err != nil {
+	slices.SortFunc(disks, func(a, b finding) int { return cmp.Compare(a.id, b.id) })
+	for _, h := range disks {
+		if err := vda.IgnoreNotFound(array.SetDiskHealth(tx, h.id, h.health)); err != nil {
 			return err
 		}
+	}
+	if err := alike.Write(tx); err != nil {
+		return err
 	}
 	if err := change.Settle(das...); err != nil {
 		return err
@@ -155,7 +194,7 @@ type NodeReport struct {
 }
 
 // maxFindings is after how many findings a transaction of reports ends.
-const maxFindings = 1000
+const maxFindings = 256
 
 // Reports writes what heartbeats found out about nodes, their objects, and the
 // arrays above, many nodes per transaction. Rows that say it already are not
@@ -174,7 +213,7 @@ func (s *Syncer) Reports(ctx context.Context, all []NodeReport) error {
 				return err
 			}
 			if !f.none() {
-				found = append(found, f)
+				found = append(found, f.split(maxFindings)...)
 			}
 		}
 		return nil

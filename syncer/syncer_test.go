@@ -26,6 +26,7 @@ import (
 // of two vds and three controllers with one exporter.
 type fixture struct {
 	*testing.T
+	uri    string
 	store  store.Store
 	agents *fakeagent.Cluster
 	syncer *syncer.Syncer
@@ -49,7 +50,7 @@ func newFixture(t *testing.T) *fixture {
 	if err != nil {
 		t.Fatal(err)
 	}
-	f := &fixture{T: t, store: st, agents: fakeagent.New()}
+	f := &fixture{T: t, uri: uri, store: st, agents: fakeagent.New()}
 	t.Cleanup(func() { st.Close() })
 	t.Cleanup(f.agents.Close)
 	f.syncer, err = syncer.New(syncer.Config{Store: storetest.Ordered(t, st), Dial: f.agents, Timeout: 10 * time.Second,

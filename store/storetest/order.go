@@ -161,6 +161,83 @@ func (r *Recorder) CloneSnaps() ([]vda.Snap, error) {
 	return rows, err
 }
 
+// DAs locks in the order of ids.
+func (r *Recorder) DAs(ids []string) ([]vda.DA, error) {
+	rows, err := r.Tx.DAs(ids)
+	for i := range rows {
+		r.take(levelDA, rows[i].ID)
+	}
+	return rows, err
+}
+
+func (r *Recorder) VDsOf(daIDs []string) ([]vda.VD, error) {
+	r.guard("VDsOf", daIDs...)
+	return r.Tx.VDsOf(daIDs)
+}
+
+func (r *Recorder) GrpsOf(daIDs []string) ([]vda.Grp, error) {
+	r.guard("GrpsOf", daIDs...)
+	return r.Tx.GrpsOf(daIDs)
+}
+
+func (r *Recorder) CntlrsOf(daIDs []string) ([]vda.Cntlr, error) {
+	r.guard("CntlrsOf", daIDs...)
+	return r.Tx.CntlrsOf(daIDs)
+}
+
+func (r *Recorder) MirrorsOf(daIDs []string) ([]vda.Mirror, error) {
+	r.guard("MirrorsOf", daIDs...)
+	return r.Tx.MirrorsOf(daIDs)
+}
+
+func (r *Recorder) VDsByID(of []string) ([]vda.VD, error) {
+	rows, err := r.Tx.VDsByID(of)
+	r.guard("VDsByID", ids(rows, daOfVD)...)
+	return rows, err
+}
+
+func (r *Recorder) CntlrsByID(of []string) ([]vda.Cntlr, error) {
+	rows, err := r.Tx.CntlrsByID(of)
+	r.guard("CntlrsByID", ids(rows, daOfCntlr)...)
+	return rows, err
+}
+
+func (r *Recorder) ESsOfCntlrs(of []string) ([]vda.ES, error) {
+	for _, id := range of {
+		r.guardCntlr("ESsOfCntlrs", id)
+	}
+	return r.Tx.ESsOfCntlrs(of)
+}
+
+func (r *Recorder) SetLegs(ids []string, s store.LegState) error {
+	r.guardVDs("SetLegs", ids)
+	return r.Tx.SetLegs(ids, s)
+}
+
+func (r *Recorder) SetVDLacks(ids []string, bytes, rate uint64) error {
+	r.guardVDs("SetVDLacks", ids)
+	return r.Tx.SetVDLacks(ids, bytes, rate)
+}
+
+func (r *Recorder) guardVDs(what string, ids []string) {
+	for _, id := range ids {
+		if v, err := r.Tx.VD(id); err == nil {
+			r.guard(what, v.DAID)
+		}
+	}
+}
+
+func (r *Recorder) SetMirrorGens(ids []string, gen uint64) error {
+	return r.Tx.SetMirrorGens(ids, gen) // found by MirrorsOf
+}
+
+func (r *Recorder) SetCntlrVersions(ids []string, version uint64) error {
+	for _, id := range ids {
+		r.guardCntlr("SetCntlrVersions", id)
+	}
+	return r.Tx.SetCntlrVersions(ids, version)
+}
+
 func (r *Recorder) DeletedDAs() ([]vda.DA, error) {
 	rows, err := r.Tx.DeletedDAs()
 	r.take(levelDA, ids(rows, idOfDA)...)

@@ -81,6 +81,18 @@ func (r *Recorder) SetCNDrain(id string, drain vda.CNDrain) error {
 }
 
 func (r *Recorder) SetHealth(o store.Object, id string, h vda.Health) error {
+	r.takeOf(o, id)
+	return r.Tx.SetHealth(o, id, h)
+}
+
+func (r *Recorder) SetHealths(o store.Object, ids []string, h vda.Health) error {
+	for _, id := range ids {
+		r.takeOf(o, id)
+	}
+	return r.Tx.SetHealths(o, ids, h)
+}
+
+func (r *Recorder) takeOf(o store.Object, id string) {
 	switch o {
 	case store.ObjDA:
 		r.take(levelDA, id)
@@ -91,5 +103,4 @@ func (r *Recorder) SetHealth(o store.Object, id string, h vda.Health) error {
 	case store.ObjDN:
 		r.take(levelDN, id)
 	}
-	return r.Tx.SetHealth(o, id, h)
 }

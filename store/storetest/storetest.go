@@ -46,6 +46,7 @@ func Run(t *testing.T, uri string) {
 		{"Tags", testTags},
 		{"Trash", testTrash},
 		{"Suspects", testSuspects},
+		{"Several", testSeveral},
 		{"Security", testSecurity},
 		{"Paging", testPaging},
 		{"Tombstones", testTombstones},

@@ -34,9 +34,10 @@ var may = []struct{ name, imports string }{
 
 	// control plane
 	{"portal/portaltest", "api client placement portal reason rpc store syncer"},
-	{"portal", "api array daemon daemon/httpd member nvmf/dhchap pki placement portal/guess portal/web program reason " +
-		"rpc store support syncer"},
+	{"portal", "api array daemon daemon/httpd member nvmf/dhchap pki placement portal/guess portal/oidc portal/web program " +
+		"reason rpc store support syncer"},
 	{"portal/web", "api portal/guess"},
+	{"portal/oidc", "reason"},
 	{"portal/guess", ""},
 	{"monitor", "api array daemon daemon/httpd member pki program reason rpc store syncer"},
 	{"store/dbcli", "pki program reason store syncer"},

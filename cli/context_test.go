@@ -165,7 +165,7 @@ func TestPoint13Portals(t *testing.T) {
 
 // secured starts a portal of a secured cluster and returns its address, a file with a user's token
 // and one with the CA.
-func secured(t *testing.T) (addr, token, ca string) {
+func secured(t *testing.T, options ...func(*portal.Config)) (addr, token, ca string) {
 	t.Helper()
 	c := portaltest.New(t)
 	authority, err := pki.NewCA("c1", time.Now())
@@ -197,9 +197,9 @@ func secured(t *testing.T) (addr, token, ca string) {
 			t.Fatal(err)
 		}
 	}
-	return c.Portal(func(cfg *portal.Config) {
+	return c.Portal(append(options, func(cfg *portal.Config) {
 		cfg.Identity, cfg.PasswordCost = id, pki.PasswordCost{Passes: 1, KiB: 64, Threads: 1}
-	}), token, ca
+	})...), token, ca
 }
 
 // TestTLSOrNot: a call in the clear to a portal with TLS, and one with TLS to a portal in the clear,

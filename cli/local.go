@@ -30,6 +30,8 @@ type options struct {
 	use                bool
 	file               string // of a bundle
 	user, password     string // who logs in, and the file with the password
+	oidc               bool   // at the issuer
+	callbackPort       int    // that gets its answer
 }
 
 // path is what a user types.

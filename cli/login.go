@@ -21,15 +21,21 @@ import (
 
 // loginCommands begin and end sessions of users who have a password.
 var loginCommands = []local{
-	{verb: "login", short: "Begin a session with a user's name and password", run: login,
+	{verb: "login", short: "Begin a session with a user's name and password, or at an issuer of OpenID Connect", run: login,
 		long: "\nThe token of the session is kept beside the contexts, in a file that its owner alone can\nread, and the context uses it from " +
 			"then on. A session lasts 12 hours; logout ends it\nsooner. --ca-file, or the context's CA, says which cluster's portals get " +
-			"the password.\nWithout a context, one of the name default is made.",
-		example: "  vda_cli login --user ann --addr-port 192.168.0.11:9520 --ca-file vda-ca.crt\n  vda_cli login --user ann --context prod",
+			"the password.\nWithout a context, one of the name default is made.\n\n--oidc shows a URL of the issuer that the portals know " +
+			"(vda_portal --oidc-issuer), to be opened\nin a browser on this machine. From another one, forward a port: " +
+			"ssh -L 8250:127.0.0.1:8250,\nand --callback-port 8250.",
+		example: "  vda_cli login --user ann --addr-port 192.168.0.11:9520 --ca-file vda-ca.crt\n  vda_cli login --user ann --context prod\n" +
+			"  vda_cli login --oidc --addr-port 192.168.0.11:9520 --ca-file vda-ca.crt",
 		flags: func(fs *pflag.FlagSet, o *options) {
-			fs.StringVar(&o.user, "user", "", "`NAME` of the user (required)")
+			fs.StringVar(&o.user, "user", "", "`NAME` of the user; not given with --oidc, required without")
 			fs.StringVar(&o.password, "password-file", "-", "`FILE` with the password in its first line, mode 0600; - asks at the terminal, or "+
 				"reads standard input")
+			fs.BoolVar(&o.oidc, "oidc", false, "log in at the issuer of OpenID Connect, in a browser")
+			fs.IntVar(&o.callbackPort, "callback-port", 0, "TCP `PORT` of this machine, on 127.0.0.1, that gets the issuer's answer; 0 takes a "+
+				"free one")
 		}},
 	{verb: "logout", short: "End the session that login has begun", run: logout,
 		long:    "\nIts token is of no use from then on, to nobody, and its file is removed.",
@@ -42,8 +48,15 @@ func (c *contexts) sessionFile(name string) string {
 }
 
 func login(s *session, cmd *cobra.Command, _ []string, o *options) error {
-	if o.user == "" {
-		return errors.New("--user is missing: the name of the user who logs in")
+	switch {
+	case o.oidc && (o.user != "" || cmd.Flags().Changed("password-file")):
+		return errors.New("--user and --password-file are not for --oidc: the issuer asks who logs in")
+	case !o.oidc && cmd.Flags().Changed("callback-port"):
+		return errors.New("--callback-port is for --oidc alone")
+	case o.callbackPort < 0 || o.callbackPort > 65535:
+		return fmt.Errorf("--callback-port %d: it must be a port, 1 to 65535, or 0 for a free one", o.callbackPort)
+	case !o.oidc && o.user == "":
+		return errors.New("--user is missing: the name of the user who logs in; or --oidc")
 	}
 	if err := s.useContext(cmd); err != nil {
 		return err
@@ -67,9 +80,11 @@ func login(s *session, cmd *cobra.Command, _ []string, o *options) error {
 	if err != nil {
 		return fmt.Errorf("--ca-file %s: %w", s.ca, err)
 	}
-	password, err := program.Secret(cmd, o.password, "Password of "+o.user+": ")
-	if err != nil {
-		return fmt.Errorf("--password-file %s: %w", o.password, err)
+	password := ""
+	if !o.oidc {
+		if password, err = program.Secret(cmd, o.password, "Password of "+o.user+": "); err != nil {
+			return fmt.Errorf("--password-file %s: %w", o.password, err)
+		}
 	}
 	cfg := client.Config{Portals: strings.Split(s.portals, ","), Timeout: s.timeout}
 	cfg.Dial.TLS = trust
@@ -78,9 +93,16 @@ func login(s *session, cmd *cobra.Command, _ []string, o *options) error {
 		return fmt.Errorf("--addr-port %q: it must be HOST:PORT, like 192.168.0.11:9520, or several with commas between them", s.portals)
 	}
 	defer c.Close()
-	reply, err := apiv1.NewSecurityClient(c).Login(cmd.Context(), &apiv1.LoginRequest{UserName: o.user, Password: password})
-	if err != nil {
-		return callFailure(err)
+	var reply *apiv1.LoginReply
+	if o.oidc {
+		if reply, err = loginOIDC(cmd.Context(), apiv1.NewSecurityClient(c), o.callbackPort, s.stderr); err != nil {
+			return err
+		}
+	} else {
+		reply, err = apiv1.NewSecurityClient(c).Login(cmd.Context(), &apiv1.LoginRequest{UserName: o.user, Password: password})
+		if err != nil {
+			return callFailure(err)
+		}
 	}
 	name := cmp.Or(s.context, all.Current, "default")
 	file := all.sessionFile(name)
@@ -100,7 +122,8 @@ func login(s *session, cmd *cobra.Command, _ []string, o *options) error {
 	if err := all.save(); err != nil {
 		return err
 	}
-	fmt.Fprintf(s.stdout, "%s is logged in with the role %s until %s; context %s has the session.\n", o.user, reply.Role,
+	fmt.Fprintf(s.stdout, "%s is logged in with the role %s until %s; context %s has the session.\n",
+		cmp.Or(reply.UserName, o.user), reply.Role,
 		time.UnixMicro(reply.UntilUs).Format(time.RFC3339), name)
 	return nil
 }

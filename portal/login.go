@@ -132,14 +132,25 @@ func (s *Server) passwordOf(ctx context.Context, name, password string) (*store.
 	return u, nil
 }
 
-// beginSession gives a user the token of a session.
+// beginSession gives a user with a password the token of a session.
 func (s *Server) beginSession(ctx context.Context, u *store.User) (*apiv1.LoginReply, error) {
-	now := time.Now()
-	var token pki.UserToken
-	err := s.update(ctx, func(tx store.Tx) error {
+	return s.begin(ctx, u.Name, func(tx store.Tx) (string, error) {
 		again, err := findUser(tx, u.Name)
 		if err != nil || again.Password != u.Password { // it has been changed since
-			return errLogin
+			return "", errLogin
+		}
+		return again.Role, nil
+	})
+}
+
+// begin gives a user the token of a session with the role that is found in its transaction.
+func (s *Server) begin(ctx context.Context, name string, roleOf func(store.Tx) (string, error)) (*apiv1.LoginReply, error) {
+	now := time.Now()
+	var token pki.UserToken
+	role := ""
+	err := s.update(ctx, func(tx store.Tx) (err error) {
+		if role, err = roleOf(tx); err != nil {
+			return err
 		}
 		tokens, err := tx.Tokens()
 		if err != nil {
@@ -148,7 +159,7 @@ func (s *Server) beginSession(ctx context.Context, u *store.User) (*apiv1.LoginR
 		var own []store.Token
 		for _, t := range tokens {
 			switch {
-			case t.Kind != sessionKind || t.Name != u.Name:
+			case t.Kind != sessionKind || t.Name != name:
 			case now.Before(t.Expires):
 				own = append(own, t)
 			default:
@@ -171,13 +182,14 @@ func (s *Server) beginSession(ctx context.Context, u *store.User) (*apiv1.LoginR
 		if token, err = pki.NewUserToken(s.cfg.Identity.Name().Cluster, s.cfg.Identity.CA()); err != nil {
 			return err
 		}
-		return tx.InsertToken(&store.Token{Hash: pki.HashSecret(token.Secret), Kind: sessionKind, Name: u.Name, Role: again.Role,
+		return tx.InsertToken(&store.Token{Hash: pki.HashSecret(token.Secret), Kind: sessionKind, Name: name, Role: role,
 			Expires: now.Add(sessionTime)})
 	})
 	if err != nil {
 		return nil, err
 	}
-	return &apiv1.LoginReply{Token: token.String(), UntilUs: now.Add(sessionTime).UnixMicro(), Role: u.Role}, nil
+	return &apiv1.LoginReply{Token: token.String(), UntilUs: now.Add(sessionTime).UnixMicro(), Role: role,
+		UserName: name}, nil
 }
 
 // Logout implements apiv1.SecurityServer.

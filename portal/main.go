@@ -45,6 +45,8 @@ type Main struct {
 	// WebCert and WebKey are the files of a certificate that browsers know; "": they get the
 	// portal's own.
 	WebCert, WebKey string
+	// OIDC is the issuer at which users may log in.
+	OIDC OIDCFlags
 	// Err gets a token that was made. Default os.Stderr.
 	Err io.Writer
 	// Member says where the portal's identity is, CADir, when not empty, the CA's files: a
@@ -85,6 +87,7 @@ what is in the database; SIGTERM stops it once the requests under way have ended
 	fs.StringVar(&m.WebCert, "web-cert", "", "`FILE` with a certificate that names the portal's host, and those between it and its CA, "+
 		"in PEM, for browsers and REST over TLS; read again when it changes (default the portal's own, which browsers do not know)")
 	fs.StringVar(&m.WebKey, "web-key", "", "`FILE` with the key of --web-cert, in PEM, mode 0600")
+	m.OIDC.add(fs)
 	fs.BoolVar(&m.NoWeb, "no-web", false, "serve no web pages and no REST")
 	c.RunE = func(c *cobra.Command, _ []string) (err error) {
 		if err := m.Check(); err != nil {
@@ -116,6 +119,13 @@ func (m Main) Run(ctx context.Context) error {
 	cert, err := m.webCertificate()
 	if err != nil {
 		return err
+	}
+	issuer, err := m.OIDC.open(m.Member.Dir)
+	if err != nil {
+		return err
+	}
+	if issuer != nil {
+		defer issuer.Close()
 	}
 	// The address first: a second portal on the port should not touch the
 	// database.
@@ -150,7 +160,7 @@ func (m Main) Run(ctx context.Context) error {
 		return err
 	}
 	s, err := New(Config{Store: db, Syncer: sy, Failover: sy, Programs: pool, Events: events, Identity: id, CA: ca, Log: log,
-		SyncTimeout: m.SyncTimeout, WebToken: token, WebCertificate: cert, AuditLog: audit})
+		SyncTimeout: m.SyncTimeout, WebToken: token, WebCertificate: cert, AuditLog: audit, OIDC: issuer})
 	if err != nil {
 		return err
 	}

@@ -10,6 +10,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -61,6 +62,11 @@ func TestStartRefused(t *testing.T) {
 	if err := os.WriteFile(empty, []byte("\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
+	open := filepath.Join(dir, "open")
+	if err := os.WriteFile(open, []byte("a secret of all\n"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	oidc := []string{"--tls-dir", dir, "--oidc-client-id", "vda", "--oidc-issuer"}
 	nowhere := "sqlite:///" + filepath.Join(dir, "none", "vda.db")
 	for _, tt := range []struct {
 		env  string
@@ -75,6 +81,17 @@ func TestStartRefused(t *testing.T) {
 		{nowhere, []string{"--web-token-file", filepath.Join(dir, "none"), "--port", free}, []string{"--web-token-file", "no such file"}},
 		{nowhere, []string{"--web-token-file", empty, "--port", free}, []string{"--web-token-file " + empty, "0 characters", "16 at least"}},
 		{nowhere, []string{"--web-token-file", empty, "--no-web"}, []string{"--web-token-file", "--no-web"}},
+		{nowhere, []string{"--oidc-client-id", "vda"}, []string{"--oidc-issuer is missing"}},
+		{nowhere, []string{"--oidc-issuer", "https://l.example"}, []string{"--oidc-issuer needs --tls-dir"}},
+		{nowhere, []string{"--oidc-issuer", "https://l.example", "--tls-dir", dir}, []string{"--oidc-client-id is missing"}},
+		{nowhere, slices.Concat(oidc, []string{"https://l.example"}), []string{"--oidc-role is missing"}},
+		{nowhere, slices.Concat(oidc, []string{"https://l.example", "--oidc-role", "boss"}), []string{`--oidc-role "boss"`, "VALUE=ROLE"}},
+		{nowhere, slices.Concat(oidc, []string{"https://l.example", "--oidc-role", "a=boss"}), []string{`the role "boss"`, "admin, operator"}},
+		{nowhere, slices.Concat(oidc, []string{"http://l.example", "--oidc-role", "a=admin"}), []string{`issuer "http://l.example"`, "https://"}},
+		{nowhere, slices.Concat(oidc, []string{"https://l.example", "--oidc-role", "a=admin", "--oidc-client-secret-file", open}),
+			[]string{"--oidc-client-secret-file " + open, "others may open it"}},
+		{nowhere, slices.Concat(oidc, []string{"https://l.example", "--oidc-role", "a=admin", "--oidc-ca-file", open}),
+			[]string{"--oidc-ca-file " + open, "no certificate in PEM"}},
 		{nowhere, []string{"--log-level", "loud", "--port", free}, []string{"--log-level", "loud"}},
 		{nowhere, []string{"--sync-timeout", "-1s", "--port", free}, []string{"--sync-timeout -1s must be above 0"}},
 		{nowhere, []string{"--sync-timeout", "0s", "--port", free}, []string{"--sync-timeout 0s must be above 0"}},
@@ -82,13 +99,13 @@ func TestStartRefused(t *testing.T) {
 		{nowhere, []string{"--listener", "203.0.113.7", "--port", free}, []string{"--listener 203.0.113.7"}},
 		{nowhere, []string{"--listener", "127.0.0.1", "--port", free}, []string{"vda.db"}},
 		{"", []string{"--listener", "127.0.0.1", "--port", free, "--db-uri", "oracle://x"}, []string{"db-uri", "oracle", "postgresql://"}},
-		{"", []string{"--listener", "127.0.0.1", "--port", free, "--db-uri", "postgresql://u:secret@127.0.0.1:1/x"}, []string{"127.0.0.1:1"}},
+		{"", []string{"--listener", "127.0.0.1", "--port", free, "--db-uri", "postgresql://u:hushhush@127.0.0.1:1/x"}, []string{"127.0.0.1:1"}},
 		{"", []string{"--port", free, "--db-uri", "sqlite:////x", "--db-uri-file", empty}, []string{"both"}},
 		{"", []string{"--port", free, "--db-uri-file", empty}, []string{"--db-uri-file", "empty"}},
 		{"", []string{"--port", free, "--db-uri-file", filepath.Join(dir, "gone")}, []string{"--db-uri-file", "gone", "no such file"}},
 	} {
 		line, exit := command(t, tt.env, tt.args...)
-		if exit != 1 || strings.Count(line, "\n") != 1 || !strings.HasPrefix(line, "vda_portal: ") || strings.Contains(line, "secret") {
+		if exit != 1 || strings.Count(line, "\n") != 1 || !strings.HasPrefix(line, "vda_portal: ") || strings.Contains(line, "hushhush") {
 			t.Errorf("%v: exit %d, %q", tt.args, exit, line)
 		}
 		for _, s := range tt.says {

@@ -17,6 +17,7 @@ import (
 	"github.com/virtual-disk-array/vda/array"
 	"github.com/virtual-disk-array/vda/daemon/httpd"
 	"github.com/virtual-disk-array/vda/pki"
+	"github.com/virtual-disk-array/vda/portal/oidc"
 	"github.com/virtual-disk-array/vda/portal/web"
 	"github.com/virtual-disk-array/vda/rpc"
 	"github.com/virtual-disk-array/vda/store"
@@ -61,6 +62,9 @@ type Config struct {
 	// WebCertificate is what browsers and programs that speak HTTP get in place of Identity's,
 	// when there is TLS; nil: the same.
 	WebCertificate *pki.WebCertificate
+
+	// OIDC logs users in at an issuer; nil: there is none.
+	OIDC *oidc.Issuer
 
 	// PasswordCost is what it costs to try a password; default pki.UsualCost.
 	PasswordCost pki.PasswordCost
@@ -182,8 +186,12 @@ func (s *Server) Serve(ctx context.Context, lis net.Listener) error {
 }
 
 func (s *Server) pages(conn grpc.ClientConnInterface) http.Handler {
-	return web.New(web.Config{Portal: apiv1.NewPortalClient(conn), Security: apiv1.NewSecurityClient(conn), Token: s.cfg.WebToken, Log: s.log,
-		User: s.isUser, Secured: s.cfg.Identity.Secured})
+	issuer := ""
+	if s.cfg.OIDC != nil {
+		issuer = s.cfg.OIDC.Name()
+	}
+	return web.New(web.Config{Issuer: issuer, Portal: apiv1.NewPortalClient(conn), Security: apiv1.NewSecurityClient(conn),
+		Token: s.cfg.WebToken, Log: s.log, User: s.isUser, Secured: s.cfg.Identity.Secured})
 }
 
 var errNoDatabase = errors.New("the database does not answer")

@@ -21,20 +21,9 @@ const maxSecret = 4096
 func Secret(cmd *cobra.Command, path, question string) (string, error) {
 	in := cmd.InOrStdin()
 	if path != "-" {
-		f, err := os.Open(path)
-		if err != nil {
-			return "", cause(err)
-		}
-		defer f.Close()
-		fi, err := f.Stat()
-		if err != nil {
-			return "", cause(err)
-		}
-		if mode := fi.Mode(); mode.IsRegular() && mode.Perm()&0o077 != 0 {
-			return "", fmt.Errorf("others may open it (mode %04o); make it 0600 (chmod 0600 %s)", mode.Perm(), path)
-		}
-		in = f
-	} else if Terminal(in) {
+		return secretFile(path, 0o077)
+	}
+	if Terminal(in) {
 		fmt.Fprint(cmd.ErrOrStderr(), question)
 		defer fmt.Fprintln(cmd.ErrOrStderr())
 		show, err := hide(int(in.(*os.File).Fd()))
@@ -43,6 +32,30 @@ func Secret(cmd *cobra.Command, path, question string) (string, error) {
 		}
 		defer show()
 	}
+	return secretLine(in)
+}
+
+// SecretFile reads a secret of a program that serves: the first line of a file, which others must
+// not be able to read. Its group may, as with a secret of Kubernetes.
+func SecretFile(path string) (string, error) { return secretFile(path, 0o037) }
+
+func secretFile(path string, closed os.FileMode) (string, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return "", cause(err)
+	}
+	defer f.Close()
+	fi, err := f.Stat()
+	if err != nil {
+		return "", cause(err)
+	}
+	if mode := fi.Mode(); mode.IsRegular() && mode.Perm()&closed != 0 {
+		return "", fmt.Errorf("others may open it (mode %04o); make it 0600 (chmod 0600 %s)", mode.Perm(), path)
+	}
+	return secretLine(f)
+}
+
+func secretLine(in io.Reader) (string, error) {
 	line, err := bufio.NewReaderSize(io.LimitReader(in, maxSecret), maxSecret).ReadString('\n')
 	if err != nil && !errors.Is(err, io.EOF) {
 		return "", cause(err)

@@ -280,6 +280,7 @@ type LoginReply struct {
 	Token         string                 `protobuf:"bytes,1,opt,name=token,proto3" json:"token,omitempty"`                     // "vda-user-...", as users' tokens are
 	UntilUs       int64                  `protobuf:"varint,2,opt,name=until_us,json=untilUs,proto3" json:"until_us,omitempty"` // when it expires, microseconds since 1970, UTC
 	Role          string                 `protobuf:"bytes,3,opt,name=role,proto3" json:"role,omitempty"`
+	UserName      string                 `protobuf:"bytes,4,opt,name=user_name,json=userName,proto3" json:"user_name,omitempty"` // "oidc:..." of one from the issuer
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -335,6 +336,193 @@ func (x *LoginReply) GetRole() string {
 	return ""
 }
 
+func (x *LoginReply) GetUserName() string {
+	if x != nil {
+		return x.UserName
+	}
+	return ""
+}
+
+type GetLoginUrlRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	RedirectUri   string                 `protobuf:"bytes,1,opt,name=redirect_uri,json=redirectUri,proto3" json:"redirect_uri,omitempty"`       // gets the code: https, or http of the caller's own machine
+	State         string                 `protobuf:"bytes,2,opt,name=state,proto3" json:"state,omitempty"`                                      // comes back with the code; 22 to 128 characters
+	Nonce         string                 `protobuf:"bytes,3,opt,name=nonce,proto3" json:"nonce,omitempty"`                                      // 22 to 128 characters
+	CodeChallenge string                 `protobuf:"bytes,4,opt,name=code_challenge,json=codeChallenge,proto3" json:"code_challenge,omitempty"` // of PKCE, S256
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GetLoginUrlRequest) Reset() {
+	*x = GetLoginUrlRequest{}
+	mi := &file_v1_security_proto_msgTypes[6]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GetLoginUrlRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GetLoginUrlRequest) ProtoMessage() {}
+
+func (x *GetLoginUrlRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_v1_security_proto_msgTypes[6]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GetLoginUrlRequest.ProtoReflect.Descriptor instead.
+func (*GetLoginUrlRequest) Descriptor() ([]byte, []int) {
+	return file_v1_security_proto_rawDescGZIP(), []int{6}
+}
+
+func (x *GetLoginUrlRequest) GetRedirectUri() string {
+	if x != nil {
+		return x.RedirectUri
+	}
+	return ""
+}
+
+func (x *GetLoginUrlRequest) GetState() string {
+	if x != nil {
+		return x.State
+	}
+	return ""
+}
+
+func (x *GetLoginUrlRequest) GetNonce() string {
+	if x != nil {
+		return x.Nonce
+	}
+	return ""
+}
+
+func (x *GetLoginUrlRequest) GetCodeChallenge() string {
+	if x != nil {
+		return x.CodeChallenge
+	}
+	return ""
+}
+
+type GetLoginUrlReply struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Url           string                 `protobuf:"bytes,1,opt,name=url,proto3" json:"url,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GetLoginUrlReply) Reset() {
+	*x = GetLoginUrlReply{}
+	mi := &file_v1_security_proto_msgTypes[7]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GetLoginUrlReply) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GetLoginUrlReply) ProtoMessage() {}
+
+func (x *GetLoginUrlReply) ProtoReflect() protoreflect.Message {
+	mi := &file_v1_security_proto_msgTypes[7]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GetLoginUrlReply.ProtoReflect.Descriptor instead.
+func (*GetLoginUrlReply) Descriptor() ([]byte, []int) {
+	return file_v1_security_proto_rawDescGZIP(), []int{7}
+}
+
+func (x *GetLoginUrlReply) GetUrl() string {
+	if x != nil {
+		return x.Url
+	}
+	return ""
+}
+
+type LoginOidcRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Code          string                 `protobuf:"bytes,1,opt,name=code,proto3" json:"code,omitempty"`
+	CodeVerifier  string                 `protobuf:"bytes,2,opt,name=code_verifier,json=codeVerifier,proto3" json:"code_verifier,omitempty"`
+	Nonce         string                 `protobuf:"bytes,3,opt,name=nonce,proto3" json:"nonce,omitempty"`
+	RedirectUri   string                 `protobuf:"bytes,4,opt,name=redirect_uri,json=redirectUri,proto3" json:"redirect_uri,omitempty"` // as in GetLoginUrl
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *LoginOidcRequest) Reset() {
+	*x = LoginOidcRequest{}
+	mi := &file_v1_security_proto_msgTypes[8]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *LoginOidcRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*LoginOidcRequest) ProtoMessage() {}
+
+func (x *LoginOidcRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_v1_security_proto_msgTypes[8]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use LoginOidcRequest.ProtoReflect.Descriptor instead.
+func (*LoginOidcRequest) Descriptor() ([]byte, []int) {
+	return file_v1_security_proto_rawDescGZIP(), []int{8}
+}
+
+func (x *LoginOidcRequest) GetCode() string {
+	if x != nil {
+		return x.Code
+	}
+	return ""
+}
+
+func (x *LoginOidcRequest) GetCodeVerifier() string {
+	if x != nil {
+		return x.CodeVerifier
+	}
+	return ""
+}
+
+func (x *LoginOidcRequest) GetNonce() string {
+	if x != nil {
+		return x.Nonce
+	}
+	return ""
+}
+
+func (x *LoginOidcRequest) GetRedirectUri() string {
+	if x != nil {
+		return x.RedirectUri
+	}
+	return ""
+}
+
 type LogoutRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	unknownFields protoimpl.UnknownFields
@@ -343,7 +531,7 @@ type LogoutRequest struct {
 
 func (x *LogoutRequest) Reset() {
 	*x = LogoutRequest{}
-	mi := &file_v1_security_proto_msgTypes[6]
+	mi := &file_v1_security_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -355,7 +543,7 @@ func (x *LogoutRequest) String() string {
 func (*LogoutRequest) ProtoMessage() {}
 
 func (x *LogoutRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_security_proto_msgTypes[6]
+	mi := &file_v1_security_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -368,7 +556,7 @@ func (x *LogoutRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LogoutRequest.ProtoReflect.Descriptor instead.
 func (*LogoutRequest) Descriptor() ([]byte, []int) {
-	return file_v1_security_proto_rawDescGZIP(), []int{6}
+	return file_v1_security_proto_rawDescGZIP(), []int{9}
 }
 
 type LogoutReply struct {
@@ -379,7 +567,7 @@ type LogoutReply struct {
 
 func (x *LogoutReply) Reset() {
 	*x = LogoutReply{}
-	mi := &file_v1_security_proto_msgTypes[7]
+	mi := &file_v1_security_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -391,7 +579,7 @@ func (x *LogoutReply) String() string {
 func (*LogoutReply) ProtoMessage() {}
 
 func (x *LogoutReply) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_security_proto_msgTypes[7]
+	mi := &file_v1_security_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -404,7 +592,7 @@ func (x *LogoutReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LogoutReply.ProtoReflect.Descriptor instead.
 func (*LogoutReply) Descriptor() ([]byte, []int) {
-	return file_v1_security_proto_rawDescGZIP(), []int{7}
+	return file_v1_security_proto_rawDescGZIP(), []int{10}
 }
 
 type Issued struct {
@@ -418,7 +606,7 @@ type Issued struct {
 
 func (x *Issued) Reset() {
 	*x = Issued{}
-	mi := &file_v1_security_proto_msgTypes[8]
+	mi := &file_v1_security_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -430,7 +618,7 @@ func (x *Issued) String() string {
 func (*Issued) ProtoMessage() {}
 
 func (x *Issued) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_security_proto_msgTypes[8]
+	mi := &file_v1_security_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -443,7 +631,7 @@ func (x *Issued) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Issued.ProtoReflect.Descriptor instead.
 func (*Issued) Descriptor() ([]byte, []int) {
-	return file_v1_security_proto_rawDescGZIP(), []int{8}
+	return file_v1_security_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *Issued) GetCertificate() string {
@@ -479,7 +667,7 @@ type ClusterSecurity struct {
 
 func (x *ClusterSecurity) Reset() {
 	*x = ClusterSecurity{}
-	mi := &file_v1_security_proto_msgTypes[9]
+	mi := &file_v1_security_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -491,7 +679,7 @@ func (x *ClusterSecurity) String() string {
 func (*ClusterSecurity) ProtoMessage() {}
 
 func (x *ClusterSecurity) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_security_proto_msgTypes[9]
+	mi := &file_v1_security_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -504,7 +692,7 @@ func (x *ClusterSecurity) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ClusterSecurity.ProtoReflect.Descriptor instead.
 func (*ClusterSecurity) Descriptor() ([]byte, []int) {
-	return file_v1_security_proto_rawDescGZIP(), []int{9}
+	return file_v1_security_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *ClusterSecurity) GetSecured() bool {
@@ -540,7 +728,7 @@ type RevokedMember struct {
 
 func (x *RevokedMember) Reset() {
 	*x = RevokedMember{}
-	mi := &file_v1_security_proto_msgTypes[10]
+	mi := &file_v1_security_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -552,7 +740,7 @@ func (x *RevokedMember) String() string {
 func (*RevokedMember) ProtoMessage() {}
 
 func (x *RevokedMember) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_security_proto_msgTypes[10]
+	mi := &file_v1_security_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -565,7 +753,7 @@ func (x *RevokedMember) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RevokedMember.ProtoReflect.Descriptor instead.
 func (*RevokedMember) Descriptor() ([]byte, []int) {
-	return file_v1_security_proto_rawDescGZIP(), []int{10}
+	return file_v1_security_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *RevokedMember) GetKind() string {
@@ -609,12 +797,25 @@ const file_v1_security_proto_rawDesc = "" +
 	"\x06issued\x18\x01 \x01(\v2\x0e.vda.v1.IssuedR\x06issued\"L\n" +
 	"\fLoginRequest\x12\x1b\n" +
 	"\tuser_name\x18\x01 \x01(\tR\buserName\x12\x1f\n" +
-	"\bpassword\x18\x02 \x01(\tB\x03\x80\x01\x01R\bpassword\"V\n" +
+	"\bpassword\x18\x02 \x01(\tB\x03\x80\x01\x01R\bpassword\"s\n" +
 	"\n" +
 	"LoginReply\x12\x19\n" +
 	"\x05token\x18\x01 \x01(\tB\x03\x80\x01\x01R\x05token\x12\x19\n" +
 	"\buntil_us\x18\x02 \x01(\x03R\auntilUs\x12\x12\n" +
-	"\x04role\x18\x03 \x01(\tR\x04role\"\x0f\n" +
+	"\x04role\x18\x03 \x01(\tR\x04role\x12\x1b\n" +
+	"\tuser_name\x18\x04 \x01(\tR\buserName\"\x8a\x01\n" +
+	"\x12GetLoginUrlRequest\x12!\n" +
+	"\fredirect_uri\x18\x01 \x01(\tR\vredirectUri\x12\x14\n" +
+	"\x05state\x18\x02 \x01(\tR\x05state\x12\x14\n" +
+	"\x05nonce\x18\x03 \x01(\tR\x05nonce\x12%\n" +
+	"\x0ecode_challenge\x18\x04 \x01(\tR\rcodeChallenge\"$\n" +
+	"\x10GetLoginUrlReply\x12\x10\n" +
+	"\x03url\x18\x01 \x01(\tR\x03url\"\x93\x01\n" +
+	"\x10LoginOidcRequest\x12\x17\n" +
+	"\x04code\x18\x01 \x01(\tB\x03\x80\x01\x01R\x04code\x12(\n" +
+	"\rcode_verifier\x18\x02 \x01(\tB\x03\x80\x01\x01R\fcodeVerifier\x12\x19\n" +
+	"\x05nonce\x18\x03 \x01(\tB\x03\x80\x01\x01R\x05nonce\x12!\n" +
+	"\fredirect_uri\x18\x04 \x01(\tR\vredirectUri\"\x0f\n" +
 	"\rLogoutRequest\"\r\n" +
 	"\vLogoutReply\"o\n" +
 	"\x06Issued\x12 \n" +
@@ -628,11 +829,13 @@ const file_v1_security_proto_rawDesc = "" +
 	"\rRevokedMember\x12\x12\n" +
 	"\x04kind\x18\x01 \x01(\tR\x04kind\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\tR\x04name\x12\x1b\n" +
-	"\tbefore_us\x18\x03 \x01(\x03R\bbeforeUs2\xd9\x01\n" +
+	"\tbefore_us\x18\x03 \x01(\x03R\bbeforeUs2\xd9\x02\n" +
 	"\bSecurity\x121\n" +
 	"\x05Enrol\x12\x14.vda.v1.EnrolRequest\x1a\x12.vda.v1.EnrolReply\x121\n" +
 	"\x05Renew\x12\x14.vda.v1.RenewRequest\x1a\x12.vda.v1.RenewReply\x121\n" +
-	"\x05Login\x12\x14.vda.v1.LoginRequest\x1a\x12.vda.v1.LoginReply\x124\n" +
+	"\x05Login\x12\x14.vda.v1.LoginRequest\x1a\x12.vda.v1.LoginReply\x12C\n" +
+	"\vGetLoginUrl\x12\x1a.vda.v1.GetLoginUrlRequest\x1a\x18.vda.v1.GetLoginUrlReply\x129\n" +
+	"\tLoginOidc\x12\x18.vda.v1.LoginOidcRequest\x1a\x12.vda.v1.LoginReply\x124\n" +
 	"\x06Logout\x12\x15.vda.v1.LogoutRequest\x1a\x13.vda.v1.LogoutReplyB0Z.github.com/virtual-disk-array/vda/api/v1;apiv1b\x06proto3"
 
 var (
@@ -647,35 +850,42 @@ func file_v1_security_proto_rawDescGZIP() []byte {
 	return file_v1_security_proto_rawDescData
 }
 
-var file_v1_security_proto_msgTypes = make([]protoimpl.MessageInfo, 11)
+var file_v1_security_proto_msgTypes = make([]protoimpl.MessageInfo, 14)
 var file_v1_security_proto_goTypes = []any{
-	(*EnrolRequest)(nil),    // 0: vda.v1.EnrolRequest
-	(*EnrolReply)(nil),      // 1: vda.v1.EnrolReply
-	(*RenewRequest)(nil),    // 2: vda.v1.RenewRequest
-	(*RenewReply)(nil),      // 3: vda.v1.RenewReply
-	(*LoginRequest)(nil),    // 4: vda.v1.LoginRequest
-	(*LoginReply)(nil),      // 5: vda.v1.LoginReply
-	(*LogoutRequest)(nil),   // 6: vda.v1.LogoutRequest
-	(*LogoutReply)(nil),     // 7: vda.v1.LogoutReply
-	(*Issued)(nil),          // 8: vda.v1.Issued
-	(*ClusterSecurity)(nil), // 9: vda.v1.ClusterSecurity
-	(*RevokedMember)(nil),   // 10: vda.v1.RevokedMember
+	(*EnrolRequest)(nil),       // 0: vda.v1.EnrolRequest
+	(*EnrolReply)(nil),         // 1: vda.v1.EnrolReply
+	(*RenewRequest)(nil),       // 2: vda.v1.RenewRequest
+	(*RenewReply)(nil),         // 3: vda.v1.RenewReply
+	(*LoginRequest)(nil),       // 4: vda.v1.LoginRequest
+	(*LoginReply)(nil),         // 5: vda.v1.LoginReply
+	(*GetLoginUrlRequest)(nil), // 6: vda.v1.GetLoginUrlRequest
+	(*GetLoginUrlReply)(nil),   // 7: vda.v1.GetLoginUrlReply
+	(*LoginOidcRequest)(nil),   // 8: vda.v1.LoginOidcRequest
+	(*LogoutRequest)(nil),      // 9: vda.v1.LogoutRequest
+	(*LogoutReply)(nil),        // 10: vda.v1.LogoutReply
+	(*Issued)(nil),             // 11: vda.v1.Issued
+	(*ClusterSecurity)(nil),    // 12: vda.v1.ClusterSecurity
+	(*RevokedMember)(nil),      // 13: vda.v1.RevokedMember
 }
 var file_v1_security_proto_depIdxs = []int32{
-	8,  // 0: vda.v1.EnrolReply.issued:type_name -> vda.v1.Issued
-	8,  // 1: vda.v1.RenewReply.issued:type_name -> vda.v1.Issued
-	9,  // 2: vda.v1.Issued.security:type_name -> vda.v1.ClusterSecurity
-	10, // 3: vda.v1.ClusterSecurity.revoked:type_name -> vda.v1.RevokedMember
+	11, // 0: vda.v1.EnrolReply.issued:type_name -> vda.v1.Issued
+	11, // 1: vda.v1.RenewReply.issued:type_name -> vda.v1.Issued
+	12, // 2: vda.v1.Issued.security:type_name -> vda.v1.ClusterSecurity
+	13, // 3: vda.v1.ClusterSecurity.revoked:type_name -> vda.v1.RevokedMember
 	0,  // 4: vda.v1.Security.Enrol:input_type -> vda.v1.EnrolRequest
 	2,  // 5: vda.v1.Security.Renew:input_type -> vda.v1.RenewRequest
 	4,  // 6: vda.v1.Security.Login:input_type -> vda.v1.LoginRequest
-	6,  // 7: vda.v1.Security.Logout:input_type -> vda.v1.LogoutRequest
-	1,  // 8: vda.v1.Security.Enrol:output_type -> vda.v1.EnrolReply
-	3,  // 9: vda.v1.Security.Renew:output_type -> vda.v1.RenewReply
-	5,  // 10: vda.v1.Security.Login:output_type -> vda.v1.LoginReply
-	7,  // 11: vda.v1.Security.Logout:output_type -> vda.v1.LogoutReply
-	8,  // [8:12] is the sub-list for method output_type
-	4,  // [4:8] is the sub-list for method input_type
+	6,  // 7: vda.v1.Security.GetLoginUrl:input_type -> vda.v1.GetLoginUrlRequest
+	8,  // 8: vda.v1.Security.LoginOidc:input_type -> vda.v1.LoginOidcRequest
+	9,  // 9: vda.v1.Security.Logout:input_type -> vda.v1.LogoutRequest
+	1,  // 10: vda.v1.Security.Enrol:output_type -> vda.v1.EnrolReply
+	3,  // 11: vda.v1.Security.Renew:output_type -> vda.v1.RenewReply
+	5,  // 12: vda.v1.Security.Login:output_type -> vda.v1.LoginReply
+	7,  // 13: vda.v1.Security.GetLoginUrl:output_type -> vda.v1.GetLoginUrlReply
+	5,  // 14: vda.v1.Security.LoginOidc:output_type -> vda.v1.LoginReply
+	10, // 15: vda.v1.Security.Logout:output_type -> vda.v1.LogoutReply
+	10, // [10:16] is the sub-list for method output_type
+	4,  // [4:10] is the sub-list for method input_type
 	4,  // [4:4] is the sub-list for extension type_name
 	4,  // [4:4] is the sub-list for extension extendee
 	0,  // [0:4] is the sub-list for field type_name
@@ -692,7 +902,7 @@ func file_v1_security_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_v1_security_proto_rawDesc), len(file_v1_security_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   11,
+			NumMessages:   14,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

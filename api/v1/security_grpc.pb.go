@@ -21,10 +21,12 @@ import (
 const _ = grpc.SupportPackageIsVersion9
 
 const (
-	Security_Enrol_FullMethodName  = "/vda.v1.Security/Enrol"
-	Security_Renew_FullMethodName  = "/vda.v1.Security/Renew"
-	Security_Login_FullMethodName  = "/vda.v1.Security/Login"
-	Security_Logout_FullMethodName = "/vda.v1.Security/Logout"
+	Security_Enrol_FullMethodName       = "/vda.v1.Security/Enrol"
+	Security_Renew_FullMethodName       = "/vda.v1.Security/Renew"
+	Security_Login_FullMethodName       = "/vda.v1.Security/Login"
+	Security_GetLoginUrl_FullMethodName = "/vda.v1.Security/GetLoginUrl"
+	Security_LoginOidc_FullMethodName   = "/vda.v1.Security/LoginOidc"
+	Security_Logout_FullMethodName      = "/vda.v1.Security/Logout"
 )
 
 // SecurityClient is the client API for Security service.
@@ -39,6 +41,10 @@ type SecurityClient interface {
 	Renew(ctx context.Context, in *RenewRequest, opts ...grpc.CallOption) (*RenewReply, error)
 	// Login trades a user's password for a token that is good for a session.
 	Login(ctx context.Context, in *LoginRequest, opts ...grpc.CallOption) (*LoginReply, error)
+	// GetLoginUrl says where a browser logs in at the issuer of OpenID Connect that the portal knows.
+	GetLoginUrl(ctx context.Context, in *GetLoginUrlRequest, opts ...grpc.CallOption) (*GetLoginUrlReply, error)
+	// LoginOidc trades the code that the issuer has answered for a token as Login gives it.
+	LoginOidc(ctx context.Context, in *LoginOidcRequest, opts ...grpc.CallOption) (*LoginReply, error)
 	// Logout ends the session whose token the call shows.
 	Logout(ctx context.Context, in *LogoutRequest, opts ...grpc.CallOption) (*LogoutReply, error)
 }
@@ -81,6 +87,26 @@ func (c *securityClient) Login(ctx context.Context, in *LoginRequest, opts ...gr
 	return out, nil
 }
 
+func (c *securityClient) GetLoginUrl(ctx context.Context, in *GetLoginUrlRequest, opts ...grpc.CallOption) (*GetLoginUrlReply, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(GetLoginUrlReply)
+	err := c.cc.Invoke(ctx, Security_GetLoginUrl_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *securityClient) LoginOidc(ctx context.Context, in *LoginOidcRequest, opts ...grpc.CallOption) (*LoginReply, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(LoginReply)
+	err := c.cc.Invoke(ctx, Security_LoginOidc_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 func (c *securityClient) Logout(ctx context.Context, in *LogoutRequest, opts ...grpc.CallOption) (*LogoutReply, error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(LogoutReply)
@@ -103,6 +129,10 @@ type SecurityServer interface {
 	Renew(context.Context, *RenewRequest) (*RenewReply, error)
 	// Login trades a user's password for a token that is good for a session.
 	Login(context.Context, *LoginRequest) (*LoginReply, error)
+	// GetLoginUrl says where a browser logs in at the issuer of OpenID Connect that the portal knows.
+	GetLoginUrl(context.Context, *GetLoginUrlRequest) (*GetLoginUrlReply, error)
+	// LoginOidc trades the code that the issuer has answered for a token as Login gives it.
+	LoginOidc(context.Context, *LoginOidcRequest) (*LoginReply, error)
 	// Logout ends the session whose token the call shows.
 	Logout(context.Context, *LogoutRequest) (*LogoutReply, error)
 	mustEmbedUnimplementedSecurityServer()
@@ -123,6 +153,12 @@ func (UnimplementedSecurityServer) Renew(context.Context, *RenewRequest) (*Renew
 }
 func (UnimplementedSecurityServer) Login(context.Context, *LoginRequest) (*LoginReply, error) {
 	return nil, status.Error(codes.Unimplemented, "method Login not implemented")
+}
+func (UnimplementedSecurityServer) GetLoginUrl(context.Context, *GetLoginUrlRequest) (*GetLoginUrlReply, error) {
+	return nil, status.Error(codes.Unimplemented, "method GetLoginUrl not implemented")
+}
+func (UnimplementedSecurityServer) LoginOidc(context.Context, *LoginOidcRequest) (*LoginReply, error) {
+	return nil, status.Error(codes.Unimplemented, "method LoginOidc not implemented")
 }
 func (UnimplementedSecurityServer) Logout(context.Context, *LogoutRequest) (*LogoutReply, error) {
 	return nil, status.Error(codes.Unimplemented, "method Logout not implemented")
@@ -202,6 +238,42 @@ func _Security_Login_Handler(srv interface{}, ctx context.Context, dec func(inte
 	return interceptor(ctx, in, info, handler)
 }
 
+func _Security_GetLoginUrl_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(GetLoginUrlRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(SecurityServer).GetLoginUrl(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: Security_GetLoginUrl_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(SecurityServer).GetLoginUrl(ctx, req.(*GetLoginUrlRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _Security_LoginOidc_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(LoginOidcRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(SecurityServer).LoginOidc(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: Security_LoginOidc_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(SecurityServer).LoginOidc(ctx, req.(*LoginOidcRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 func _Security_Logout_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
 	in := new(LogoutRequest)
 	if err := dec(in); err != nil {
@@ -238,6 +310,14 @@ var Security_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "Login",
 			Handler:    _Security_Login_Handler,
+		},
+		{
+			MethodName: "GetLoginUrl",
+			Handler:    _Security_GetLoginUrl_Handler,
+		},
+		{
+			MethodName: "LoginOidc",
+			Handler:    _Security_LoginOidc_Handler,
 		},
 		{
 			MethodName: "Logout",

@@ -175,6 +175,16 @@ func own(to string) string {
 type loginData struct {
 	To        string // where it leads
 	Passwords bool   // users may have one
+	Issuer    string // where they may log in else; "": nowhere
+	Done      bool   // they have, there
+}
+
+func (s *server) loginData(to string) loginData {
+	d := loginData{To: own(to), Passwords: s.passwords()}
+	if d.Passwords {
+		d.Issuer = s.cfg.Issuer
+	}
+	return d
 }
 
 func (s *server) passwords() bool { return s.cfg.Security != nil && s.cfg.Secured() }
@@ -191,11 +201,11 @@ func (s *server) entering(r *http.Request) (user string, err error) {
 }
 
 func (s *server) loginPage(w http.ResponseWriter, r *http.Request) {
-	s.show(w, r, http.StatusOK, "login", page{Title: "Log in", Data: loginData{own(r.URL.Query().Get("to")), s.passwords()}})
+	s.show(w, r, http.StatusOK, "login", page{Title: "Log in", Data: s.loginData(r.URL.Query().Get("to"))})
 }
 
 func (s *server) login(w http.ResponseWriter, r *http.Request) {
-	d := loginData{own(r.PostFormValue("to")), s.passwords()}
+	d := s.loginData(r.PostFormValue("to"))
 	p := page{Title: "Log in", Data: d}
 	user, err := s.entering(r)
 	switch {
@@ -218,7 +228,7 @@ func (s *server) logout(w http.ResponseWriter, r *http.Request) {
 	if user, ok := s.doors.inside(r); ok && user != "" && s.cfg.Security != nil {
 		_, err := s.cfg.Security.Logout(as(r, user).Context(), &apiv1.LogoutRequest{})
 		if c := status.Code(err); c == codes.Unavailable || c == codes.DeadlineExceeded {
-			s.show(w, r, httpStatus(err), "login", page{Title: "Log in", Data: loginData{"/", s.passwords()},
+			s.show(w, r, httpStatus(err), "login", page{Title: "Log in", Data: s.loginData("/"),
 				Problem: "The session has not ended: " + said(err)})
 			return
 		}

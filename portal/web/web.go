@@ -22,6 +22,8 @@ type Config struct {
 	User func(ctx context.Context, token string) (bool, error)
 	// Security begins and ends sessions of users with a password; nil: nobody has one.
 	Security apiv1.SecurityClient
+	// Issuer is the host of the issuer of OpenID Connect at which users may log in; "": there is none.
+	Issuer string
 	// Secured reports that users alone are let in; nil: never.
 	Secured func() bool
 	// Log gets refused logins; default slog.Default().
@@ -57,6 +59,8 @@ func New(cfg Config) http.Handler {
 	mux.Handle("/api/", s.doors.programs(newREST(cfg.Portal)))
 	mux.HandleFunc("GET /login", s.loginPage)
 	mux.HandleFunc("POST /login", s.login)
+	mux.HandleFunc("GET "+oidcPath, s.oidcBegin)
+	mux.HandleFunc("GET "+oidcDone, s.oidcEnd)
 	mux.HandleFunc("POST /logout", s.logout)
 	pages := http.NewServeMux()
 	s.addPages(pages)

@@ -50,11 +50,15 @@ func (s *sim) create() error {
 		} else if err := s.former(ctx, req); err != nil {
 			return err
 		}
+		if s.cfg.Volumes {
+			physical := roomFor * size
+			req.PhysicalSize = &physical
+		}
 		r, err := s.admin.CreateDa(ctx, req)
 		if err := replied(r.GetReplyInfo(), err); err != nil {
 			return fmt.Errorf("da create: %w", err)
 		}
-		if err := s.addHost(ctx, i, name); err != nil {
+		if err := s.addHost(ctx, i, name, size); err != nil {
 			return err
 		}
 	}
@@ -108,12 +112,10 @@ func (s *sim) register(ctx context.Context, n *simNode) error {
 func (s *sim) disk(n *simNode) string { return filepath.Join(s.dir, n.name+".disk") }
 
 // addHost makes an exporter of an array and the host that uses it.
-func (s *sim) addHost(ctx context.Context, i int, array string) error {
-	h := &host{s: s, name: fmt.Sprint("host", i), nqn: fmt.Sprintf("nqn.2016-06.io.spdk:host%d", i), array: array,
-		rng: rand.New(rand.NewPCG(s.cfg.Seed, uint64(100+i))), paths: map[string]*path{}}
+func (s *sim) addHost(ctx context.Context, i int, array string, size uint64) error {
+	h := s.newHost(i)
+	h.array, h.vol.size = array, size
 	h.turns = s.redundancy != "" && h.rng.IntN(2) == 0
-	h.plane = s.planes.Place(fmt.Sprintf("10.0.3.%d", i+1), true)
-	h.plane.Boot()
 	r, err := s.admin.CreateExp(ctx, &apiv1.CreateExpRequest{DaName: array, ExpName: "exp0", InitiatorNqn: h.nqn})
 	if err := replied(r.GetReplyInfo(), err); err != nil {
 		return fmt.Errorf("exp create: %w", err)
@@ -121,6 +123,16 @@ func (s *sim) addHost(ctx context.Context, i int, array string) error {
 	h.sub = r.ExpMsg.ExpNqn
 	s.hosts = append(s.hosts, h)
 	return s.lookUp(h)
+}
+
+// newHost makes a host, which uses nothing yet.
+func (s *sim) newHost(i int) *host {
+	h := &host{s: s, name: fmt.Sprint("host", i), nqn: fmt.Sprintf("nqn.2016-06.io.spdk:host%d", i),
+		rng: rand.New(rand.NewPCG(s.cfg.Seed, uint64(100+i))), paths: map[string]*path{}, sent: map[uint64]uint64{},
+		places: map[uint64]uint64{}, vol: volume{order: make(chan struct{}, 1)}}
+	h.plane = s.planes.Place(fmt.Sprintf("10.0.3.%d", i+1), true)
+	h.plane.Boot()
+	return h
 }
 
 // lookUp tells a host its exporter's addresses.

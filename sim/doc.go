@@ -71,6 +71,15 @@
 // dns and pds, moves vds and calls that off (change.go). At the end each column has as
 // many legs as its array's redundancy says, on distinct dns, and none that is to leave.
 //
+// With Config.Volumes he snapshots arrays, deletes snapshots, rolls back to them and has arrays
+// grow (volume.go), on data planes of vda_tgt's kind, whose model has what is written after a
+// snapshot in places of its own, and holds I/O while one is taken. A host reads each snapshot at
+// the end by an exporter of its own, and its array after a rollback: a block is not older than
+// what had been acknowledged or read before the snapshot was asked for, nor newer than what had
+// been sent when that was answered, and never changes. What was refused is not there. What is
+// added reads as zeros, also after a rollback to what was there before, and all else stays. No
+// snapshot, rollback or lvol is left halfway.
+//
 // # Stories
 //
 // What a seed finds depends on the order of goroutines, so what must happen is not
@@ -88,5 +97,6 @@
 //
 //	make sim SEEDS=1000                                       # which seeds fail
 //	make sim SEEDS=1000 CHANGES=1                             # with changes of arrays
+//	make sim SEEDS=1000 VOLUMES=1                             # with snapshots and growth
 //	go test ./sim -count=1 -run TestSeeds -v -seed 286      # one, with its log
 package sim

@@ -2,6 +2,7 @@ package sim
 
 import (
 	"fmt"
+	"maps"
 	"math/rand/v2"
 	"sync"
 	"time"
@@ -21,12 +22,17 @@ type host struct {
 	sub   string           // NQN of the exporter
 	rng   *rand.Rand
 
-	mu    sync.Mutex
-	paths map[string]*path // by address and port
-	turns bool             // workers take turns
-	stop  bool             // no new commands
-	over  bool             // and no attempts at old ones
-	work  sync.WaitGroup
+	vol    volume // of the order that is under way
+	mu     sync.Mutex
+	paths  map[string]*path  // by address and port
+	turns  bool              // workers take turns
+	stop   bool              // no new commands
+	over   bool              // and no attempts at old ones
+	rest   bool              // no new commands for a while
+	under  int               // turns that are under way
+	sent   map[uint64]uint64 // by block: the highest number, since the last rollback
+	places map[uint64]uint64 // offsets of blocks that have been added
+	work   sync.WaitGroup
 }
 
 // path is one of the controllers of an exporter.
@@ -50,6 +56,11 @@ const (
 // off spreads blocks over strips, and so over vds; in a mirrored array over the
 // regions of its mirrors, too.
 func (h *host) off(block uint64) uint64 {
+	if block >= firstGrown {
+		h.mu.Lock()
+		defer h.mu.Unlock()
+		return h.places[block]
+	}
 	if h.s.redundancy != "" {
 		return block * (11*strip + 4096)
 	}
@@ -182,7 +193,7 @@ func (h *host) end() {
 
 // read reads a block that nobody writes.
 func (h *host) read(block uint64) {
-	if value, n := h.do(planetest.Command{Off: h.off(block)}); n > 0 {
+	if value, n := h.do(h.command(block)); n > 0 {
 		h.s.ledger.Saw(h.array, block, value)
 	}
 }
@@ -205,59 +216,141 @@ func (h *host) glimpse(rng *rand.Rand) {
 	for !h.stopped() {
 		time.Sleep(time.Duration(1+rng.IntN(20)) * time.Millisecond)
 		block := uint64(rng.IntN(workers * blocksPerWorker))
-		floor := h.s.ledger.Floor(h.array, block)
-		if value, n := h.do(planetest.Command{Off: h.off(block)}); n > 0 {
-			h.s.ledger.Glimpsed(h.array, block, floor, value)
-		}
+		h.turn(func() {
+			floor := h.s.ledger.Floor(h.array, block)
+			if value, n := h.do(h.command(block)); n > 0 {
+				h.s.ledger.Glimpsed(h.array, block, floor, value)
+			}
+		})
 	}
 }
 
 func (h *host) worker(w int, rng *rand.Rand) {
-	number := uint64(w)
-	watched := map[uint64]time.Time{} // blocks that are only read until then
-	left := map[uint64]bool{}         // blocks whose last write was given up
+	k := &worker{h: h, w: w, rng: rng, number: uint64(w), watched: map[uint64]time.Time{}, left: map[uint64]bool{}}
 	defer func() {
-		for block := range left {
-			number += workers
-			if _, n := h.do(planetest.Command{Write: true, Off: h.off(block), Value: number}); n > 0 {
-				h.s.ledger.Ack(h.array, block, number)
-			}
+		for block := range k.left {
+			k.number += workers
+			h.writeAs(block, k.number)
 		}
 	}()
 	for !h.stopped() {
 		time.Sleep(time.Duration(1+rng.IntN(60)) * time.Millisecond)
-		block := uint64(w*blocksPerWorker + rng.IntN(blocksPerWorker))
-		if rng.IntN(3) == 0 || h.rests(w) || time.Now().Before(watched[block]) {
-			if !left[block] {
-				h.read(block)
-			}
-			continue
+		h.turn(k.step)
+	}
+}
+
+// worker has blocks of its own.
+type worker struct {
+	h       *host
+	w       int
+	rng     *rand.Rand
+	number  uint64               // of the last write
+	watched map[uint64]time.Time // blocks that are only read until then
+	left    map[uint64]bool      // blocks whose last write was given up
+}
+
+// step is a read, or a write with what belongs to it.
+func (k *worker) step() {
+	h, rng := k.h, k.rng
+	block := uint64(k.w*blocksPerWorker + rng.IntN(blocksPerWorker))
+	if rng.IntN(3) == 0 || h.rests(k.w) || time.Now().Before(k.watched[block]) {
+		if !k.left[block] {
+			h.read(block)
 		}
-		number += workers
-		most := -1
-		if h.s.redundancy != "" && rng.IntN(2) == 0 {
-			most = 1 // as a program that dies with its write: nobody sends it again
-		}
-		_, attempts, ok := h.try(planetest.Command{Write: true, Off: h.off(block), Value: number}, most)
-		switch {
-		case attempts == 0:
-			continue
-		case !ok:
-			left[block], watched[block] = true, time.Now().Add(watch)
-			continue
-		}
-		delete(left, block)
-		h.s.ledger.Ack(h.array, block, number)
-		if attempts > 1 && rng.IntN(2) == 0 {
-			// An attempt that was given up may still hang somewhere. Write
-			// again what it must not undo, and watch.
-			number += workers
-			if _, n := h.do(planetest.Command{Write: true, Off: h.off(block), Value: number}); n > 0 {
-				h.s.ledger.Ack(h.array, block, number)
-				watched[block] = time.Now().Add(watch)
-			}
+		return
+	}
+	k.number += workers
+	most := -1
+	if h.s.redundancy != "" && rng.IntN(2) == 0 {
+		most = 1 // as a program that dies with its write: nobody sends it again
+	}
+	h.sends(block, k.number)
+	_, attempts, ok := h.try(planetest.Command{Write: true, Off: h.off(block), Value: k.number}, most)
+	switch {
+	case attempts == 0:
+		return
+	case !ok:
+		k.left[block], k.watched[block] = true, time.Now().Add(watch)
+		return
+	}
+	delete(k.left, block)
+	h.s.ledger.Ack(h.array, block, k.number)
+	if attempts > 1 && rng.IntN(2) == 0 {
+		// An attempt that was given up may still hang somewhere. Write
+		// again what it must not undo, and watch.
+		k.number += workers
+		if h.writeAs(block, k.number) {
+			k.watched[block] = time.Now().Add(watch)
 		}
 	}
+}
+
+// writeAs writes a number to a block until that is acknowledged; false when the run ended before.
+func (h *host) writeAs(block, number uint64) bool {
+	h.sends(block, number)
+	_, n := h.do(planetest.Command{Write: true, Off: h.off(block), Value: number})
+	if n > 0 {
+		h.s.ledger.Ack(h.array, block, number)
+	}
+	return n > 0
+}
+
+func (h *host) command(block uint64) planetest.Command { return planetest.Command{Off: h.off(block)} }
+
+// sends notes a write before it is sent.
+func (h *host) sends(block, number uint64) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.sent[block] = number
+}
+
+func (h *host) sentSoFar() map[uint64]uint64 {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return maps.Clone(h.sent)
+}
+
+// turn has somebody do something unless the host is at rest, for which it waits.
+func (h *host) turn(do func()) {
+	for {
+		h.mu.Lock()
+		switch {
+		case h.stop:
+			h.mu.Unlock()
+			return
+		case !h.rest:
+			h.under++
+			h.mu.Unlock()
+			do()
+			h.mu.Lock()
+			h.under--
+			h.mu.Unlock()
+			return
+		}
+		h.mu.Unlock()
+		time.Sleep(50 * time.Millisecond)
+	}
+}
+
+// pause has the host be at rest, and returns when nothing is under way; or lets it go on.
+func (h *host) pause(on bool) {
+	for {
+		h.mu.Lock()
+		h.rest = on
+		idle := h.under == 0
+		h.mu.Unlock()
+		if !on || idle {
+			return
+		}
+		time.Sleep(20 * time.Millisecond)
+	}
+}
+
+// giveUp ends commands that are under way.
+func (h *host) giveUp() {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.stop, h.over = true, true
 }
 
 // finish ends the workers and reads everything back. It fails when commands
@@ -270,7 +363,7 @@ func (h *host) finish(limit time.Duration) error {
 	go func() {
 		defer close(done)
 		h.work.Wait()
-		for b := range uint64(workers * blocksPerWorker) {
+		for _, b := range h.blocks() {
 			h.read(b)
 		}
 	}()

@@ -42,6 +42,9 @@ func (s *sim) settle() time.Duration {
 			s.ledger.Wrong("%v", err)
 		}
 	}
+	for _, h := range s.hosts {
+		s.lookAtSnaps(h)
+	}
 	if s.redundancy != "" || s.moved.Load() {
 		s.compareLegs()
 	}
@@ -87,6 +90,9 @@ func (s *sim) unwellRows(tx store.Reader) (string, error) {
 	das, _, err := tx.ListDA(store.DAFilter{}, store.Page{})
 	if err != nil {
 		return "", err
+	}
+	if why, err := s.unwellSnaps(tx, das); why != "" || err != nil {
+		return why, err
 	}
 	for i := range das {
 		if why, err := s.unwellArray(tx, &das[i]); why != "" || err != nil {

@@ -42,6 +42,8 @@ type Config struct {
 	Kinds []string
 	// Changes has an administrator change redundancies and move vds beside the faults.
 	Changes bool
+	// Volumes has him snapshot arrays, roll back to snapshots, delete them, and have arrays grow.
+	Volumes bool
 	// Redundancy is that of the hosts' arrays: "none", "mirror:2", "mirror:3", or
 	// "any" for what the seed decides. Default "none". Data planes of SPDK's kind have
 	// no mirrors, and two dns no mirror:3.
@@ -50,6 +52,8 @@ type Config struct {
 	Debug bool
 	// NoFence and NoSettle break the data planes' fence, see planetest.Live.
 	NoFence, NoSettle bool
+	// NoCopy and OldData break their snapshots, and what is added to volumes, likewise.
+	NoCopy, OldData bool
 	// CopyRate bounds what a mirror copies and repairs, in bytes per second. Default:
 	// the seed decides between no bound and 1 MiB.
 	CopyRate uint64
@@ -72,7 +76,8 @@ type Outcome struct {
 	Healed time.Duration  // from the last fault's end until all was well
 	// Redundancy is that of the hosts' arrays, as Config has it; never "any".
 	Redundancy string
-	// Changes is how many changes of redundancies, drains and moves were begun.
+	// Changes is how many changes of redundancies, drains, moves, snapshots, rollbacks and growths
+	// were begun.
 	Changes int
 }
 
@@ -101,6 +106,7 @@ type sim struct {
 	hosts      []*host
 	admin      *client.Client
 	faults     map[string]int
+	looks      int        // hosts that looked at snapshots
 	churned    int        // arrays made by faults
 	redundancy string     // of the hosts' arrays; "": none
 	power      *rand.Rand // of what write caches lose
@@ -159,6 +165,7 @@ func (s *sim) build() error {
 	s.planes = planetest.NewLive(planetest.Live{
 		Path: s.net.Path, Service: s.service, Wrote: s.ledger.Wrote, Admitted: s.ledger.Admitted, Removed: s.removed, NoFence: s.cfg.NoFence,
 		NoSettle: s.cfg.NoSettle, ForGood: s.cfg.ForGood, Acked: s.acked, Break: s.cfg.Break, CopyRate: s.copyRate(), Meets: s.meets,
+		NoCopy: s.cfg.NoCopy, OldData: s.cfg.OldData, DiskBytes: s.diskBytes(),
 	})
 	if err := s.openDB(); err != nil {
 		return err

@@ -24,6 +24,7 @@ var (
 	fromFlag    = flag.Uint64("from", 1, "the first of the seeds")
 	kindsFlag   = flag.String("kinds", "", "make only these kinds of faults, separated by commas")
 	redFlag     = flag.String("redundancy", "any", "redundancy of the arrays: none, mirror:2, mirror:3 or any")
+	volumesFlag = flag.Bool("volumes", false, "snapshot arrays, roll back and have them grow beside the faults")
 	changesFlag = flag.Bool("changes", false, "change redundancies and move vds beside the faults")
 	logsFlag    = flag.String("logs", "", "directory for the event logs of seeds that fail, and of stories")
 )
@@ -107,9 +108,9 @@ func report(t *testing.T, cfg *Config, o *Outcome) {
 	if len(o.Wrongs) == 0 {
 		return
 	}
-	t.Errorf("seed %d: %s\n\tagain: go test ./sim -count=1 -run TestSeeds -v -seed %d -kinds %q -redundancy %s -changes=%t",
+	t.Errorf("seed %d: %s\n\tagain: go test ./sim -count=1 -run TestSeeds -v -seed %d -kinds %q -redundancy %s -changes=%t -volumes=%t",
 		cfg.Seed, o.Wrongs[0],
-		cfg.Seed, strings.Join(cfg.Kinds, ","), cmp.Or(cfg.Redundancy, "none"), cfg.Changes)
+		cfg.Seed, strings.Join(cfg.Kinds, ","), cmp.Or(cfg.Redundancy, "none"), cfg.Changes, cfg.Volumes)
 	keepLog(t, fmt.Sprintf("seed-%d", cfg.Seed), o)
 }
 
@@ -138,7 +139,7 @@ func show(t *testing.T, o *Outcome) {
 func TestSeeds(t *testing.T) {
 	file := schema(t)
 	if *seedFlag != 0 {
-		show(t, run(t, Config{Seed: *seedFlag, Schema: file, Changes: *changesFlag, Kinds: kindsOf(*kindsFlag),
+		show(t, run(t, Config{Seed: *seedFlag, Schema: file, Changes: *changesFlag, Volumes: *volumesFlag, Kinds: kindsOf(*kindsFlag),
 			Redundancy: *redFlag, Debug: true}))
 		return
 	}
@@ -147,7 +148,7 @@ func TestSeeds(t *testing.T) {
 	faults, redundancies := map[string]int{}, map[string]int{}
 	begin := time.Now()
 	for seed := *fromFlag; seed < *fromFlag+uint64(*seedsFlag); seed++ {
-		cfg := Config{Seed: seed, Schema: file, Changes: *changesFlag, Kinds: kindsOf(*kindsFlag), Redundancy: *redFlag}
+		cfg := Config{Seed: seed, Schema: file, Changes: *changesFlag, Volumes: *volumesFlag, Kinds: kindsOf(*kindsFlag), Redundancy: *redFlag}
 		o := run(t, cfg)
 		report(t, &cfg, o)
 		redundancies[o.Redundancy]++
@@ -163,7 +164,7 @@ func TestSeeds(t *testing.T) {
 	}
 	slices.Sort(healed)
 	total := 0
-	for _, k := range slices.Concat(kinds, changes) {
+	for _, k := range slices.Concat(kinds, changes, volumes) {
 		t.Logf("%6d %s", faults[k.name], k.name)
 		total += faults[k.name]
 	}

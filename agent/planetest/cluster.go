@@ -63,9 +63,12 @@ type Plane struct {
 	pending map[string]int // names of lvols that are being made, while hooks hold that up
 	subs    map[string]*subsystem
 	ana     map[string]string
-	keyring map[string]string // texts of keys by name
-	retired map[string]bool   // subsystems whose hosts are told not to come back
-	real    *mirrors          // of this run, on a live cluster; nil: the plane has none
+	keyring map[string]string  // texts of keys by name
+	retired map[string]bool    // subsystems whose hosts are told not to come back
+	held    map[string]bool    // by lvol: its I/O waits
+	busy    map[string]int     // by lvol: I/O that is under way
+	queues  map[string][]*byte // of writes to one block of an lvol
+	real    *mirrors           // of this run, on a live cluster; nil: the plane has none
 }
 
 type bdev struct {
@@ -147,6 +150,7 @@ func (p *Plane) Boot() {
 	defer p.c.mu.Unlock()
 	p.bdevs, p.ctrlrs, p.raids = map[string]*bdev{}, map[string]*ctrlr{}, map[string]*raid{}
 	p.mirrors, p.pending, p.holds = map[string]*spdk.Mirror{}, map[string]int{}, map[string]hold{}
+	p.held, p.busy, p.queues = map[string]bool{}, map[string]int{}, map[string][]*byte{}
 	p.subs, p.ana = map[string]*subsystem{}, map[string]string{}
 	p.retired, p.keyring = map[string]bool{}, map[string]string{}
 	if p.c.live != nil && p.swaps {

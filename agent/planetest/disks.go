@@ -14,7 +14,7 @@ import (
 	"github.com/virtual-disk-array/vda/disk"
 )
 
-// DiskBytes is the size of each aio disk of the model.
+// DiskBytes is the size of each aio disk of the model, unless Live says otherwise.
 const DiskBytes = 64 << 20
 
 // read gives what a medium holds; of an lvstore only what names it. The lock
@@ -147,10 +147,18 @@ type modelDisk struct {
 	id   disk.ID
 }
 
-func (d *modelDisk) Size() uint64 { return DiskBytes }
 func (d *modelDisk) Path() string { return d.path }
 func (d *modelDisk) ID() disk.ID  { return d.id }
 func (d *modelDisk) Close() error { return nil }
+
+func (d *modelDisk) Size() uint64 { return d.c.diskBytes() }
+
+func (c *Cluster) diskBytes() uint64 {
+	if c.live != nil && c.live.DiskBytes > 0 {
+		return c.live.DiskBytes
+	}
+	return DiskBytes
+}
 
 func (d *modelDisk) ReadAt(_ context.Context, p []byte, off uint64) error {
 	d.c.mu.Lock()

@@ -237,8 +237,7 @@ func (p *Plane) io(b *bdev, cmd Command) (uint64, Status) {
 				return 0, PathError
 			}
 			if base.product == "Raid Volume" {
-				b, cmd.Off = base, cmd.Off+s.cluster
-				continue
+				return p.shared(b, base, s, cmd)
 			}
 		}
 		return p.media(b, cmd)

@@ -35,6 +35,11 @@ type Live struct {
 	// there or does not admit him, as vda_tgt and Linux's target do it or did: for
 	// tests that this is found out.
 	ForGood bool
+	// NoCopy has writes of what a snapshot shows change that, too, and OldData what is added to a
+	// volume show what the disks have there, likewise.
+	NoCopy, OldData bool
+	// DiskBytes is the size of each aio disk. Default: the constant of that name.
+	DiskBytes uint64
 	// CopyRate bounds what a mirror copies and repairs, in bytes per second; 0: no bound.
 	CopyRate uint64
 	// Break is a rule of mirrors that is left out, likewise.

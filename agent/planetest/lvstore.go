@@ -112,6 +112,7 @@ func (p *Plane) createLvol(a *params) (any, error) {
 		return nil, err
 	}
 	l := &lvol{name: a.LvolName, uuid: newUUID(""), clusters: (a.SizeInMiB<<20 + s.cluster - 1) / s.cluster, medium: &Medium{under: b.medium}}
+	l.made = l.clusters * s.cluster
 	l.held = l.clusters
 	if a.Thin {
 		l.held = 0
@@ -203,15 +204,24 @@ func (p *Plane) snapshotLvol(a *params) (any, error) {
 	case s.lvols[a.SnapshotName] != nil || p.pending[a.SnapshotName] > 0:
 		return nil, errExists
 	}
+	release, ok := p.quiet(l)
+	if !ok {
+		return nil, errIO
+	}
+	defer release()
 	if b, _ := p.storeNamed(s.name); b != nil {
 		if err := p.touch(b, true); err != nil {
 			return nil, err
 		}
 	}
+	if s.lvols[a.SnapshotName] != nil || s.lvols[l.name] != l { // meanwhile
+		return nil, errExists
+	}
 	m := l.medium
 	snap := &lvol{name: a.SnapshotName, uuid: newUUID(""), clusters: l.clusters, held: l.held, parent: l.parent, readOnly: true,
+		made: l.made, at: maps.Clone(l.at), own: maps.Clone(l.own),
 		medium: &Medium{Zero: m.Zero, Magic: m.Magic, blocks: maps.Clone(m.blocks), raw: maps.Clone(m.raw), under: m.under}}
-	l.held, l.parent = 0, snap
+	l.held, l.parent, l.own = 0, snap, nil
 	s.lvols[snap.name] = snap
 	p.show(s, snap)
 	return snap.uuid, nil
@@ -234,7 +244,7 @@ func (p *Plane) cloneLvol(a *params) (any, error) {
 		}
 	}
 	m := l.medium
-	c := &lvol{name: a.CloneName, uuid: newUUID(""), clusters: l.clusters, parent: l,
+	c := &lvol{name: a.CloneName, uuid: newUUID(""), clusters: l.clusters, parent: l, made: l.made, at: maps.Clone(l.at),
 		medium: &Medium{Zero: m.Zero, Magic: m.Magic, blocks: maps.Clone(m.blocks), raw: maps.Clone(m.raw), under: m.under}}
 	s.lvols[c.name] = c
 	p.show(s, c)

@@ -41,6 +41,7 @@ type store struct {
 	cluster    uint64 // bytes
 	total      uint64 // clusters
 	lvols      map[string]*lvol
+	places     uint64 // how many blocks have got a place of their own
 }
 
 type lvol struct {
@@ -50,6 +51,11 @@ type lvol struct {
 	held       uint64 // clusters that are its own
 	parent     *lvol  // the snapshot that it is a clone of
 	readOnly   bool   // it is a snapshot
+
+	// Of an array's, on a live cluster: see share.go.
+	made uint64            // its size when it was made; blocks below it are at their own offsets at first
+	at   map[uint64]uint64 // where others are, and those that have moved
+	own  map[uint64]bool   // those of at whose place nobody else has
 }
 
 func (s *store) free() uint64 {
@@ -115,6 +121,7 @@ func (m *Medium) become(from *Medium) {
 		s.lvols = map[string]*lvol{}
 		for name, l := range src.store.lvols {
 			own := *l
+			own.at, own.own = maps.Clone(l.at), maps.Clone(l.own)
 			own.medium = &Medium{Zero: l.medium.Zero, blocks: maps.Clone(l.medium.blocks), raw: maps.Clone(l.medium.raw), under: m}
 			s.lvols[name] = &own
 		}

@@ -205,7 +205,7 @@ func init() {
 		}},
 		"bdev_malloc_delete": {true, (*Plane).deleteBdev},
 		"bdev_aio_create": {true, func(p *Plane, a *params) (any, error) {
-			return a.Name, p.add(&bdev{name: a.Name, product: "AIO disk", blocks: 64 << 20 / 4096, medium: p.c.disk(a.Filename)})
+			return a.Name, p.add(&bdev{name: a.Name, product: "AIO disk", blocks: p.c.diskBytes() / 4096, medium: p.c.disk(a.Filename)})
 		}},
 		"bdev_aio_delete": {true, (*Plane).deleteBdev},
 		"bdev_examine": {false, func(p *Plane, a *params) (any, error) {

@@ -157,6 +157,27 @@ func (l *Ledger) Compared(gen uint64) {
 	l.count.Sets += int(gen) - 1
 }
 
+// Reset says what a block holds from now on: its array was made what it was before.
+func (l *Ledger) Reset(array string, block, value uint64) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.acked[array] == nil {
+		l.acked[array] = map[uint64]uint64{}
+	}
+	l.acked[array][block] = value
+	if l.seen[array] == nil {
+		l.seen[array] = map[uint64]uint64{}
+	}
+	l.seen[array][block] = value
+}
+
+// Snapshot counts one that was read.
+func (l *Ledger) Snapshot() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.count.Snapshots++
+}
+
 // Attempt counts a command that a host sends once more.
 func (l *Ledger) Attempt() {
 	l.mu.Lock()
@@ -166,12 +187,13 @@ func (l *Ledger) Attempt() {
 
 // Count is how much there was to judge.
 type Count struct {
-	Writes int // acknowledged
-	Reads  int
-	Legs   int // pairs that were compared at the end
-	Sets   int // gens of their mirrors beyond the first: legs that were dropped or joined
-	Again  int // attempts of hosts beyond the first
-	Moves  int // terms of an array beyond the first; of the one that moved most
+	Writes    int // acknowledged
+	Reads     int
+	Legs      int // pairs that were compared at the end
+	Sets      int // gens of their mirrors beyond the first: legs that were dropped or joined
+	Snapshots int // that were read, each time
+	Again     int // attempts of hosts beyond the first
+	Moves     int // terms of an array beyond the first; of the one that moved most
 }
 
 // Verdict returns what went wrong so far, and out of how much.

@@ -1,0 +1,56 @@
+//go:build !race
+
+package sim
+
+import "testing"
+
+// TestVolumes: arrays are snapshotted, rolled back and made larger while daemons and machines die;
+// all that was begun comes to its end, and each snapshot is one moment, whoever shows it.
+func TestVolumes(t *testing.T) {
+	file := schema(t)
+	snapshots, faults := 0, map[string]int{}
+	for seed := uint64(1); seed <= 3; seed++ {
+		cfg := Config{Seed: seed, Schema: file, Redundancy: "any", Volumes: true}
+		o := run(t, cfg)
+		report(t, &cfg, o)
+		snapshots += o.Snapshots
+		for k, n := range o.Faults {
+			faults[k] += n
+		}
+	}
+	if snapshots == 0 || faults["snap rollback"] == 0 || faults["snap delete"] == 0 || faults["grow"] == 0 {
+		t.Errorf("%d snapshots were read, and there was %v: nothing happened", snapshots, faults)
+	}
+	t.Logf("snapshots were read %d times", snapshots)
+}
+
+// TestBrokenVolumesAreFound leaves out what snapshots and growth are made of.
+func TestBrokenVolumesAreFound(t *testing.T) {
+	t.Run("a snapshot is written to", func(t *testing.T) {
+		mustFind(t, Config{Volumes: true}, func(cfg *Config) { cfg.NoCopy = true }, aBlockIsWrittenAgain, "too late for the snapshot")
+	})
+	t.Run("what is added is not zeros", func(t *testing.T) {
+		mustFind(t, Config{Volumes: true}, func(cfg *Config) { cfg.OldData = true }, anArrayGrows, "old data")
+	})
+}
+
+// aBlockIsWrittenAgain after a snapshot, of which there are more, and a rollback.
+func aBlockIsWrittenAgain(p *player) {
+	for i := range uint64(3) {
+		p.h.writeAs(3, 1000+8*i)
+		p.s.log.printf("STORY %s", p.s.takeSnap(p.h))
+		p.h.writeAs(3, 1004+8*i)
+	}
+	p.s.log.printf("STORY rolled back to %s", p.s.rollBack(p.h, p.h.vol.snaps[1]))
+	p.h.writeAs(3, 1100)
+	p.h.writeAs(4, 1100)
+}
+
+// anArrayGrows after a block has moved to where nothing was.
+func anArrayGrows(p *player) {
+	p.h.writeAs(3, 1000)
+	p.s.log.printf("STORY %s", p.s.takeSnap(p.h))
+	p.h.writeAs(3, 1004)
+	p.s.log.printf("STORY %s", p.s.grow(p.h))
+	p.h.writeAs(3, 1008)
+}

@@ -30,9 +30,10 @@ import (
 var seeds = flag.Int("seeds", defaultSeeds, "seeds of TestFaults")
 
 // TestFaults: an orchestrator makes, copies, publishes, stages and takes away volumes on two
-// nodes, calls are repeated, plugins die in the middle of them, and a controller's agent
-// dies and is back. A volume is never written by two nodes, and in the end nothing is
-// left over: no array, exporter, snapshot, connection or mount.
+// nodes, takes snapshots of one and of several at an instant, and restores them; calls are
+// repeated, plugins die in the middle of them, and a controller's agent dies and is back. A
+// volume is never written by two nodes, a copy holds what its source held, and in the end
+// nothing is left over: no array, exporter, snapshot, connection or mount.
 func TestFaults(t *testing.T) {
 	c := newCluster(t, 2)
 	const abreast = 5 // share the nodes' faults
@@ -59,7 +60,19 @@ type orchestrator struct {
 	machines []*machine
 	nodes    []*node.Node
 	volumes  []*vol
+
+	group  *group // nil for none
+	groups int    // that have been
 }
+
+// group is a snapshot of several volumes.
+type group struct {
+	id, name string
+	members  map[*vol]part
+}
+
+// part is a volume's snapshot in a group.
+type part struct{ snap, text string }
 
 // vol is a volume, and how far it has come.
 type vol struct {
@@ -172,6 +185,7 @@ func (o *orchestrator) insist(what string, fn func() error) {
 func (o *orchestrator) run() {
 	for range 14 {
 		o.step(o.volumes[o.rnd.IntN(len(o.volumes))])
+		o.stepGroup()
 		if o.rnd.IntN(8) == 0 {
 			o.restart(o.c.cns[o.rnd.IntN(len(o.c.cns))])
 		}
@@ -184,6 +198,9 @@ func (o *orchestrator) run() {
 		for v.stage > none || v.snap != "" {
 			o.back(v)
 		}
+	}
+	if o.group != nil {
+		o.Errorf("group snapshot %s is there without its volumes", o.group.id)
 	}
 	o.clean()
 }
@@ -301,6 +318,9 @@ func (o *orchestrator) back(v *vol) {
 			v.snap = ""
 			return
 		}
+		if o.group != nil && o.group.members[v].snap != "" {
+			o.deleteGroup()
+		}
 		o.insist("delete "+v.name, func() error {
 			ctx, cancel := o.ctx()
 			defer cancel()
@@ -351,6 +371,98 @@ func (o *orchestrator) snapshot(v *vol) {
 	v.snapText = v.text
 }
 
+// stepGroup takes a snapshot of all volumes that there are at one instant, restores or deletes
+// it, or leaves all as it is.
+func (o *orchestrator) stepGroup() {
+	switch o.rnd.IntN(5) {
+	case 0, 1:
+		o.takeGroup()
+	case 2:
+		if o.group != nil {
+			for _, v := range o.volumes {
+				if o.group.members[v].snap != "" {
+					o.copy(v)
+					return
+				}
+			}
+		}
+	case 3:
+		if o.group != nil && o.rnd.IntN(3) == 0 {
+			o.deleteGroup()
+		}
+	}
+}
+
+func (o *orchestrator) takeGroup() {
+	g := &group{name: fmt.Sprintf("group-%d-%d", o.seed, o.groups), members: map[*vol]part{}}
+	var ids []string
+	for _, v := range o.volumes {
+		if v.stage > none {
+			ids = append(ids, v.id)
+			g.members[v] = part{text: v.text}
+		}
+	}
+	if o.group != nil || len(ids) == 0 {
+		return
+	}
+	o.groups++
+	o.insist("take "+g.name, func() error {
+		ctx, cancel := o.ctx()
+		defer cancel()
+		r, err := o.ctl.CreateVolumeGroupSnapshot(ctx, &csi.CreateVolumeGroupSnapshotRequest{Name: g.name, SourceVolumeIds: ids})
+		if err != nil {
+			return err
+		}
+		if g.id = r.GroupSnapshot.GroupSnapshotId; len(r.GroupSnapshot.Snapshots) != len(ids) || !r.GroupSnapshot.ReadyToUse {
+			o.Fatalf("%s of %q is %v", g.name, ids, r.GroupSnapshot)
+		}
+		for _, s := range r.GroupSnapshot.Snapshots {
+			for v, m := range g.members {
+				if v.id == s.SourceVolumeId {
+					g.members[v] = part{snap: s.SnapshotId, text: m.text}
+				}
+			}
+		}
+		return nil
+	})
+	for v, m := range g.members {
+		if m.snap == "" {
+			o.Fatalf("%s has no snapshot of %s", g.name, v.name)
+		}
+	}
+	o.group = g
+	// None goes alone.
+	_, err := o.ctl.DeleteSnapshot(o.Context(), &csi.DeleteSnapshotRequest{SnapshotId: g.members[o.volumeIn(g)].snap})
+	if status.Code(err) != codes.InvalidArgument {
+		o.Fatalf("a member of %s is deleted alone: %v", g.name, err)
+	}
+}
+
+// volumeIn is a volume of a group.
+func (o *orchestrator) volumeIn(g *group) *vol {
+	for _, v := range o.volumes {
+		if g.members[v].snap != "" {
+			return v
+		}
+	}
+	o.Fatalf("%s has no volume", g.name)
+	return nil
+}
+
+func (o *orchestrator) deleteGroup() {
+	var ids []string
+	for _, m := range o.group.members {
+		ids = append(ids, m.snap)
+	}
+	o.insist("delete "+o.group.name, func() error {
+		ctx, cancel := o.ctx()
+		defer cancel()
+		_, err := o.ctl.DeleteVolumeGroupSnapshot(ctx, &csi.DeleteVolumeGroupSnapshotRequest{GroupSnapshotId: o.group.id, SnapshotIds: ids})
+		return err
+	})
+	o.group = nil
+}
+
 // copy makes a volume of another one or of its snapshot, which then goes its own way. Its
 // source may be taken away at once, and goes when all is copied.
 func (o *orchestrator) copy(v *vol) {
@@ -364,6 +476,12 @@ func (o *orchestrator) copy(v *vol) {
 		w.text = v.snapText
 		from = &csi.VolumeContentSource{Type: &csi.VolumeContentSource_Snapshot{Snapshot: &csi.VolumeContentSource_SnapshotSource{
 			SnapshotId: v.snap}}}
+	}
+	if o.group != nil && o.group.members[v].snap != "" && o.rnd.IntN(3) > 0 {
+		m := o.group.members[v]
+		w.text = m.text
+		from = &csi.VolumeContentSource{Type: &csi.VolumeContentSource_Snapshot{Snapshot: &csi.VolumeContentSource_SnapshotSource{
+			SnapshotId: m.snap}}}
 	}
 	o.create(w, from)
 	o.volumes = append(o.volumes, w)
@@ -380,7 +498,7 @@ func (o *orchestrator) create(v *vol, from *csi.VolumeContentSource) {
 		defer cancel()
 		r, err := o.ctl.CreateVolume(ctx, &csi.CreateVolumeRequest{Name: v.name, VolumeCapabilities: []*csi.VolumeCapability{o.capability(v)},
 			CapacityRange: &csi.CapacityRange{RequiredBytes: size}, VolumeContentSource: from,
-			Parameters: map[string]string{"cntlrCnt": "2", "stripeCount": "2", "physicalRatio": "400"}})
+			Parameters: map[string]string{"cntlrCnt": "2", "stripeCount": "2", "physicalRatio": "500"}})
 		if err == nil {
 			v.id, v.context = r.Volume.VolumeId, r.Volume.VolumeContext
 		}

@@ -76,7 +76,7 @@ func (s *Store) allocate(needs []*need) {
 	if len(needs) == 0 {
 		return
 	}
-	if err := s.dirty(); err != nil {
+	if err := s.ready(); err != nil {
 		for _, n := range needs {
 			n.err = err
 		}
@@ -299,7 +299,7 @@ func (s *Store) release(d deferred) error {
 	if !b.releases() {
 		return nil
 	}
-	if err := s.dirty(); err != nil {
+	if err := s.ready(); err != nil {
 		return err
 	}
 	type hole struct {

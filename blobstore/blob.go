@@ -35,6 +35,7 @@ type Blob struct {
 	table     []uint32           // extent pages, 0: none
 	clones    map[*Blob]struct{} // changed with store.family held, too
 	busy      bool               // a long operation is under way
+	committed uint64             // changes that have become durable since the load
 	uncertain bool               // a failed write leaves open which root is on disk
 	attempt   []uint32           // pages of the change that left it open
 	unusable  error              // why it cannot be used
@@ -168,6 +169,9 @@ func (b *Blob) SetReadOnly() error {
 	}
 	b.store.md.Lock()
 	defer b.store.md.Unlock()
+	if err := b.store.ready(); err != nil {
+		return err
+	}
 	c := b.change()
 	c.meta.DataROFlags |= format.FlagReadOnly
 	b.gate.freeze()
@@ -180,6 +184,9 @@ func (b *Blob) update(f func(c *change) error) error {
 	b.store.md.Lock()
 	defer b.store.md.Unlock()
 	if err := b.mutable(); err != nil {
+		return err
+	}
+	if err := b.store.ready(); err != nil {
 		return err
 	}
 	c := b.change()

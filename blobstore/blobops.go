@@ -58,6 +58,9 @@ func (s *Store) createBlob(m format.Metadata, clusters *format.ClusterMap, table
 	if s.closed.Load() {
 		return nil, ErrClosed
 	}
+	if err := s.ready(); err != nil {
+		return nil, err
+	}
 	root, err := s.claimPage(true)
 	if err != nil {
 		return nil, err
@@ -232,10 +235,7 @@ func (s *Store) wipeRoot(id format.BlobID) error {
 // erase zeroes the root of a blob without clones, then frees its metadata
 // pages. It returns the clusters that the blob had.
 func (s *Store) erase(b *Blob) ([]uint32, error) {
-	if err := s.dirty(); err != nil {
-		return nil, err
-	}
-	if err := s.unmark(); err != nil { // a snapshot that was not made may have b's clusters on disk
+	if err := s.ready(); err != nil { // a snapshot that was not made may have b's clusters on disk
 		return nil, err
 	}
 	b.gate.freeze()

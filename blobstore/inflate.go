@@ -93,6 +93,9 @@ func (b *Blob) cutLoose(all bool) error {
 	if s.closed.Load() {
 		return ErrClosed
 	}
+	if err := s.ready(); err != nil {
+		return err
+	}
 	family := b.family()
 	s.freeze(family)
 	defer s.thaw(family...)

@@ -2,6 +2,7 @@ package blobstore
 
 import (
 	"fmt"
+	"syscall"
 
 	"github.com/virtual-disk-array/vda/blobstore/format"
 )
@@ -20,6 +21,7 @@ import (
 // place): the base device must not tear 4096 bytes.
 type change struct {
 	b        *Blob
+	of       uint64 // b.committed as it began
 	meta     format.Metadata
 	clusters *format.ClusterMap
 	table    []uint32
@@ -29,19 +31,34 @@ type change struct {
 	keepPages  bool            // pages that the new state lacks belong to another blob now
 }
 
-// change starts a change of b. The caller holds store.md.
+// change starts a change of b. The caller holds store.md, and has called ready since it took
+// it: what that finishes may move what the change begins with.
 func (b *Blob) change() *change {
-	return &change{b: b, meta: b.meta, clusters: b.clusters.Load(), table: append([]uint32(nil), b.table...), extents: map[uint64]bool{}}
+	return &change{b: b, of: b.committed, meta: b.meta, clusters: b.clusters.Load(), table: append([]uint32(nil), b.table...),
+		extents: map[uint64]bool{}}
 }
+
+// ready does what comes before any change of metadata. An operation calls it before it
+// looks at what it is going to change.
+func (s *Store) ready() error {
+	if err := s.dirty(); err != nil {
+		return err
+	}
+	return s.unmark()
+}
+
+// errStale says that a change begins with a state that is not the blob's any more. Its
+// pages may be another's, so it must not get to the disk.
+var errStale = fmt.Errorf("the blob was changed since this change of it began: %w", syscall.EAGAIN)
 
 // commit makes c durable and visible. After an error the old state is in
 // force.
 func (s *Store) commit(c *change) error {
-	if err := s.dirty(); err != nil {
+	if err := s.ready(); err != nil {
 		return err
 	}
-	if err := s.unmark(); err != nil {
-		return err
+	if c.of != c.b.committed {
+		return fmt.Errorf("write metadata of blob 0x%x: %w", uint64(c.meta.ID), errStale)
 	}
 	w := chainWriter{s: s}
 	chain, err := w.prepare(c)
@@ -70,6 +87,7 @@ func (s *Store) commit(c *change) error {
 	b := c.b
 	old := b.retired(chain, c)
 	b.meta, b.chain, b.table, b.uncertain, b.attempt = c.meta, chain, c.table, false, nil
+	b.committed++
 	b.show(c.clusters)
 	s.freePages(old)
 	return nil

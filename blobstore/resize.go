@@ -53,6 +53,11 @@ func (b *Blob) resize(clusters uint64, shrink bool) ([]uint32, error) {
 	switch {
 	case clusters == old, clusters < old && !shrink:
 		return nil, nil
+	}
+	if err := b.store.ready(); err != nil {
+		return nil, err
+	}
+	switch {
 	case clusters < old:
 		return b.shrink(clusters)
 	case b.meta.Thin():
@@ -77,6 +82,9 @@ func (b *Blob) growThick(clusters uint64) error {
 	}()
 	if err = s.blank(claimed); err == nil {
 		err = b.mutable() // it may not be any more
+	}
+	if err == nil {
+		err = s.ready() // for what others have begun meanwhile
 	}
 	if err != nil {
 		s.unclaim(claimed)

@@ -39,6 +39,9 @@ func (b *Blob) snapshot(h *Hold, xattrs []format.Xattr) (*Blob, error) {
 	if err := b.originOf(false); err != nil {
 		return nil, err
 	}
+	if err := s.ready(); err != nil {
+		return nil, err
+	}
 	m := format.Metadata{InvalidFlags: b.meta.InvalidFlags, MDROFlags: b.meta.MDROFlags, Xattrs: xattrs, UseTable: b.meta.UseTable}
 	m.SetInternalID(format.XattrSnapshotUnderway, b.id)
 	parent := b.parent.Load()
@@ -260,6 +263,9 @@ func (s *Store) mergeIntoClone(snap *Blob) error {
 	}
 	if clone.busy {
 		return ErrMDBusy
+	}
+	if err := s.ready(); err != nil {
+		return err
 	}
 	family := clone.family()
 	s.freeze(family)

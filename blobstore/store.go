@@ -245,9 +245,7 @@ func (s *Store) Unload() error {
 	var err error
 	s.md.Lock()
 	if s.owned.Load() && !s.closed.Load() && !s.super.Clean {
-		if err = s.dirty(); err == nil {
-			err = s.unmark()
-		}
+		err = s.ready()
 	}
 	s.md.Unlock()
 	s.stop()

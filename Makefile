@@ -90,6 +90,7 @@ bench: build ## speed of the data plane into docs/performance.md; SPDK_TGT= and 
 	go build -o bin/bench ./test/bench
 	bin/bench -seconds 1 -doc docs/performance.md
 	go test -count=1 -v -run 'TestResyncOfATebibyte|TestHostsBesideARepair' ./module/mirror/core
+	go test -tags rounds -count=1 -v -run 'TestCloneOfAGiB' ./test/csi
 
 test: ## everything: lint, unit tests with the race detector, sandbox, tutorial
 	@test/all.sh

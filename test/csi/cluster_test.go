@@ -47,6 +47,12 @@ type cluster struct {
 // newCluster starts a cluster.
 func newCluster(t testing.TB, cns int) *cluster {
 	t.Helper()
+	return newClusterOf(t, cns, 256<<20)
+}
+
+// newClusterOf starts one with disks of so many bytes.
+func newClusterOf(t testing.TB, cns int, disk uint64) *cluster {
+	t.Helper()
 	c := &cluster{TB: t, uri: "sqlite:///" + filepath.Join(t.TempDir(), "vda.db")}
 	if _, _, err := store.Create(t.Context(), c.uri); err != nil {
 		t.Fatal(err)
@@ -57,7 +63,8 @@ func newCluster(t testing.TB, cns int) *cluster {
 		c.dns = append(c.dns, d)
 		c.must(c.portal.CreateDn(t.Context(), &apiv1.CreateDnRequest{DnName: d.name, DnListenerConf: d.listener(), Location: fmt.Sprint("rack",
 			i)}))
-		c.must(c.portal.CreatePd(t.Context(), &apiv1.CreatePdRequest{DnName: d.name, PdName: "pd0", PdConf: `{"type":"malloc","size":268435456}`}))
+		c.must(c.portal.CreatePd(t.Context(), &apiv1.CreatePdRequest{DnName: d.name, PdName: "pd0",
+			PdConf: fmt.Sprintf(`{"type":"malloc","size":%d}`, disk)}))
 	}
 	for i := range cns {
 		n := c.server("cn")

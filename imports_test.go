@@ -34,11 +34,12 @@ var may = []struct{ name, imports string }{
 
 	// control plane
 	{"portal/portaltest", "api client placement portal reason rpc store syncer"},
-	{"portal", "api array daemon daemon/httpd member nvmf/dhchap pki placement portal/guess portal/oidc portal/web program " +
+	{"portal", "api array daemon daemon/httpd member nvmf/dhchap pki placement portal/discovery portal/guess portal/oidc portal/web program " +
 		"reason rpc store support syncer"},
 	{"portal/web", "api portal/guess"},
 	{"portal/oidc", "reason"},
 	{"portal/guess", ""},
+	{"portal/discovery", "bdev nvme nvmf/nvmftgt reason"},
 	{"monitor", "api array daemon daemon/httpd member pki program reason rpc store syncer"},
 	{"store/dbcli", "pki program reason store syncer"},
 	{"syncer", "api array member pki placement reason rpc store"},

@@ -18,6 +18,7 @@ import (
 	"github.com/virtual-disk-array/vda/daemon"
 	"github.com/virtual-disk-array/vda/member"
 	"github.com/virtual-disk-array/vda/pki"
+	"github.com/virtual-disk-array/vda/portal/discovery"
 	"github.com/virtual-disk-array/vda/portal/web"
 	"github.com/virtual-disk-array/vda/program"
 	"github.com/virtual-disk-array/vda/reason"
@@ -47,6 +48,8 @@ type Main struct {
 	WebCert, WebKey string
 	// OIDC is the issuer at which users may log in.
 	OIDC OIDCFlags
+	// Discovery is the address and port of the discovery service for hosts, "" for none.
+	Discovery string
 	// Err gets a token that was made. Default os.Stderr.
 	Err io.Writer
 	// Member says where the portal's identity is, CADir, when not empty, the CA's files: a
@@ -88,6 +91,8 @@ what is in the database; SIGTERM stops it once the requests under way have ended
 		"in PEM, for browsers and REST over TLS; read again when it changes (default the portal's own, which browsers do not know)")
 	fs.StringVar(&m.WebKey, "web-key", "", "`FILE` with the key of --web-cert, in PEM, mode 0600")
 	m.OIDC.add(fs)
+	fs.StringVar(&m.Discovery, "discovery", "", "`ADDRESS:PORT` of a discovery service of NVMe/TCP, such as 192.168.0.11:8009, where hosts "+
+		"find what they may connect to (nvme discover, nvme connect-all); there is none when not given")
 	fs.BoolVar(&m.NoWeb, "no-web", false, "serve no web pages and no REST")
 	c.RunE = func(c *cobra.Command, _ []string) (err error) {
 		if err := m.Check(); err != nil {
@@ -95,6 +100,11 @@ what is in the database; SIGTERM stops it once the requests under way have ended
 		}
 		if err := program.AboveZero(c.Flags(), "sync-timeout"); err != nil {
 			return err
+		}
+		if m.Discovery != "" {
+			if err := discovery.CheckAddress(m.Discovery); err != nil {
+				return fmt.Errorf("--discovery: %w", err)
+			}
 		}
 		m.Err = c.ErrOrStderr()
 		m.Log = m.Flags.Log(c.ErrOrStderr())
@@ -160,7 +170,8 @@ func (m Main) Run(ctx context.Context) error {
 		return err
 	}
 	s, err := New(Config{Store: db, Syncer: sy, Failover: sy, Programs: pool, Events: events, Identity: id, CA: ca, Log: log,
-		SyncTimeout: m.SyncTimeout, WebToken: token, WebCertificate: cert, AuditLog: audit, OIDC: issuer})
+		SyncTimeout: m.SyncTimeout, WebToken: token, WebCertificate: cert, AuditLog: audit, OIDC: issuer,
+		Discovery: m.Discovery})
 	if err != nil {
 		return err
 	}

@@ -92,6 +92,8 @@ func TestStartRefused(t *testing.T) {
 			[]string{"--oidc-client-secret-file " + open, "others may open it"}},
 		{nowhere, slices.Concat(oidc, []string{"https://l.example", "--oidc-role", "a=admin", "--oidc-ca-file", open}),
 			[]string{"--oidc-ca-file " + open, "no certificate in PEM"}},
+		{nowhere, []string{"--discovery", "host:8009"}, []string{`--discovery: "host:8009" is not an IP address and a port`, "192.168.0.11:8009"}},
+		{nowhere, []string{"--discovery", "192.168.0.11"}, []string{`--discovery: "192.168.0.11" is not`}},
 		{nowhere, []string{"--log-level", "loud", "--port", free}, []string{"--log-level", "loud"}},
 		{nowhere, []string{"--sync-timeout", "-1s", "--port", free}, []string{"--sync-timeout -1s must be above 0"}},
 		{nowhere, []string{"--sync-timeout", "0s", "--port", free}, []string{"--sync-timeout 0s must be above 0"}},

@@ -17,6 +17,7 @@ import (
 	"github.com/virtual-disk-array/vda/array"
 	"github.com/virtual-disk-array/vda/daemon/httpd"
 	"github.com/virtual-disk-array/vda/pki"
+	"github.com/virtual-disk-array/vda/portal/discovery"
 	"github.com/virtual-disk-array/vda/portal/oidc"
 	"github.com/virtual-disk-array/vda/portal/web"
 	"github.com/virtual-disk-array/vda/rpc"
@@ -55,6 +56,9 @@ type Config struct {
 	// WebToken lets people and programs in over HTTP, see package web; "": there are
 	// no pages and no REST.
 	WebToken string
+
+	// Discovery is the address and port where hosts find what they may connect to; "": they cannot.
+	Discovery string
 
 	// AuditLog gets what users changed, or were refused, at this portal; nil: nothing does.
 	AuditLog *AuditLog
@@ -148,6 +152,14 @@ func New(cfg Config) (*Server, error) {
 // Serve answers on lis until ctx ends: gRPC, and on the same port /metrics and
 // /healthz over HTTP. Requests under way then have Config.StopTime to end.
 func (s *Server) Serve(ctx context.Context, lis net.Listener) error {
+	if s.cfg.Discovery != "" {
+		d, err := discovery.Start(discovery.Config{Address: s.cfg.Discovery, Places: s.places, Log: s.log, Period: s.cfg.WatchPeriod})
+		if err != nil {
+			return fmt.Errorf("--discovery: %w", err)
+		}
+		defer d.Close()
+		s.log.Info("hosts find their controllers", "addr", d.Address())
+	}
 	var pages func(grpc.ClientConnInterface) http.Handler
 	if s.cfg.WebToken != "" {
 		pages = s.pages

@@ -2,6 +2,7 @@ package nvmftgt
 
 import (
 	"fmt"
+	"hash/fnv"
 	"net/netip"
 	"slices"
 	"syscall"
@@ -12,8 +13,12 @@ import (
 // discoveryLog fills in a part of the discovery log: a header, then an entry
 // for each place that conn's host may connect to. However many there are, only
 // those are put together that are asked for.
-func discoveryLog(conn *conn, out []byte, offset uint64) uint64 {
-	gen, entries := conn.sub.tgt.discoveryEntries(conn)
+func discoveryLog(conn *conn, out []byte, offset uint64) (uint64, nvme.Status) {
+	gen, entries, err := conn.sub.tgt.discoveryEntries(conn)
+	if err != nil {
+		conn.tgt.complain("nvmf: the discovery log cannot be told: "+err.Error(), conn.attrs()...)
+		return 0, nvme.InternalError // the host asks again
+	}
 	const size = nvme.DiscoveryEntryLen
 	total := uint64(1+len(entries)) * size
 	var record [size]byte
@@ -26,14 +31,15 @@ func discoveryLog(conn *conn, out []byte, offset uint64) uint64 {
 		}
 		at += copy(out[at:], record[pos%size:])
 	}
-	return total
+	return total, nvme.Success
 }
 
 // discoveryEntries are every listener of every subsystem that admits conn's host,
-// this discovery service where it has listeners of its own, and its referrals.
+// this discovery service where it has listeners of its own, its referrals, and
+// what Config.Places says.
 // The generation is from before they were looked at: a host that reads it
 // again behind them notices what has changed meanwhile.
-func (t *Target) discoveryEntries(conn *conn) (gen uint64, out []nvme.DiscoveryEntry) {
+func (t *Target) discoveryEntries(conn *conn) (gen uint64, out []nvme.DiscoveryEntry, err error) {
 	gen = t.genctr.Load()
 	t.mu.Lock()
 	subs := slices.Clone(t.subs)
@@ -59,7 +65,39 @@ func (t *Target) discoveryEntries(conn *conn) (gen uint64, out []nvme.DiscoveryE
 		e.Subtype, e.CNTLID = nvme.SubtypeReferral, nvme.CNTLIDDynamic
 		out = append(out, e)
 	}
-	return gen, out
+	if t.cfg.Places == nil {
+		return gen, out, nil
+	}
+	places, err := t.cfg.Places(conn.host)
+	if err != nil {
+		return 0, nil, err
+	}
+	// They change without a count: their sum stands for it.
+	sum := fnv.New64a()
+	for i := range places {
+		places[i].ASQSZ = asq
+		fmt.Fprintf(sum, "%v\n", places[i])
+	}
+	return gen + sum.Sum64(), append(out, places...), nil
+}
+
+// SeekingHosts are the NQNs of the hosts that are connected to the discovery
+// service, in order.
+func (t *Target) SeekingHosts() []string {
+	var hosts []string
+	for _, c := range t.discovery.controllers(anyController) {
+		hosts = append(hosts, c.host)
+	}
+	slices.Sort(hosts)
+	return slices.Compact(hosts)
+}
+
+// PlacesChanged tells a host that is connected to the discovery service that
+// Config.Places says something else about it from now on.
+func (t *Target) PlacesChanged(host string) {
+	for _, c := range t.discovery.controllers(func(c *controller) bool { return c.host == host }) {
+		c.raise(eventDiscovery)
+	}
 }
 
 // reachable replaces the unspecified address of a listener by the one over which

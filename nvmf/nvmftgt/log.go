@@ -36,7 +36,11 @@ func (conn *conn) logPage(c *cmd) {
 	out := make([]byte, v.Length)
 	var total uint64
 	if l.part != nil {
-		total = l.part(conn, out, v.Offset)
+		s := nvme.Status(0)
+		if total, s = l.part(conn, out, v.Offset); s != nvme.Success {
+			c.finish(s, &conn.batch)
+			return
+		}
 	} else {
 		page := l.read(conn, v)
 		total = uint64(len(page))

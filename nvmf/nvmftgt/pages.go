@@ -15,8 +15,8 @@ type logPage struct {
 	io        func(s *Subsystem) bool // controllers of s, which is no discovery subsystem, have it
 	read      func(conn *conn, v nvme.GetLogPage) []byte
 	// part fills out from offset on, for a page that may be long, and returns
-	// the length of the whole.
-	part func(conn *conn, out []byte, offset uint64) uint64
+	// the length of the whole, or why there is none.
+	part func(conn *conn, out []byte, offset uint64) (uint64, nvme.Status)
 }
 
 func always(*Subsystem) bool            { return true }

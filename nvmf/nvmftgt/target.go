@@ -17,6 +17,10 @@ type Config struct {
 	Registry *bdev.Registry // where namespaces find their block devices
 	Log      *slog.Logger   // nil: slog.Default
 
+	// Places says where else a host, by its NQN, may connect to: the discovery log has that too. It is called for each
+	// part of the log that a host reads, and may take its time. Nil: nowhere.
+	Places func(host string) ([]nvme.DiscoveryEntry, error)
+
 	// connections at once; default 4096. one that is idle holds about 20 KiB, one that is busy up to 256 KiB for receiving, and data up to
 	// MaxConnData
 	MaxConns    int

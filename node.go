@@ -29,6 +29,7 @@ type Node struct {
 	Marks   VersionMarks // of the last versions
 
 	DataPlaneVersion string
+	AgentVersion     string // that its agent said last; "" when no monitor has heard it
 	Health           Health
 }
 

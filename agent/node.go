@@ -15,6 +15,7 @@ import (
 	"github.com/virtual-disk-array/vda"
 	apiv1 "github.com/virtual-disk-array/vda/api/v1"
 	"github.com/virtual-disk-array/vda/disk"
+	"github.com/virtual-disk-array/vda/program"
 	"github.com/virtual-disk-array/vda/reason"
 	"github.com/virtual-disk-array/vda/spdk"
 )
@@ -117,6 +118,7 @@ func (n *Node) Heartbeat(ctx context.Context, req *apiv1.HeartbeatRequest) (*api
 	reply := &apiv1.HeartbeatReply{
 		ClusterId: cluster, Version: version, AgentStartId: n.startID,
 		DataPlaneStartId: s.StartID, DataPlaneOk: s.Ready, DataPlaneSilent: s.Silent, DataPlaneMsg: s.Why, DataPlaneVersion: s.Version,
+		AgentVersion: program.Version(),
 	}
 	for id, msg := range n.Loop.Errors() {
 		if !ValidID(id) {

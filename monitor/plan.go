@@ -42,6 +42,7 @@ type Beat struct {
 	PlaneSilent      bool // not OK, but it may only be slow
 	PlaneReason      string
 	DataPlaneVersion string
+	AgentVersion     string
 	CanMirror        bool              // of a cn
 	CanAuth          bool              // of a cn
 	Errors           map[string]string // objects in error, by id
@@ -191,8 +192,8 @@ func onBeat(t *Timing, now time.Time, v NodeView, m Memory, b Beat) (Memory, []S
 	}
 	m.Misses, m.Unsure, m.Silent = 0, 0, false
 	m.Known = true
-	r := syncer.Report{Version: b.Version, Errors: b.Errors, DataPlaneVersion: b.DataPlaneVersion, CanMirror: b.CanMirror,
-		CanAuth: b.CanAuth}
+	r := syncer.Report{Version: b.Version, Errors: b.Errors, DataPlaneVersion: b.DataPlaneVersion, AgentVersion: b.AgentVersion,
+		CanMirror: b.CanMirror, CanAuth: b.CanAuth}
 	switch {
 	case b.Reason != "":
 		r.Problem, r.Down = b.Reason, true

@@ -17,13 +17,14 @@ import (
 const maxProblems = 100
 
 // GetStatus tells whether the cluster is well, and how full it is: all of one moment
-// of the database, and what monitors and agents answer now.
+// of the database, and what monitors answer now. Agents are not asked: their versions are what they
+// said last to a monitor.
 func (s *Server) GetStatus(ctx context.Context, _ *apiv1.GetStatusRequest) (*apiv1.GetStatusReply, error) {
 	var v overview
 	if err := s.view(ctx, v.read); err != nil {
 		return nil, err
 	}
-	return &apiv1.GetStatusReply{StatusMsg: v.status(s.versions(ctx, &v.census))}, nil
+	return &apiv1.GetStatusReply{StatusMsg: v.status(s.versions(ctx, &v.census, false))}, nil
 }
 
 // overview is what a status is made of.

@@ -2,16 +2,22 @@ package portal_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
 	"github.com/virtual-disk-array/vda"
 	apiv1 "github.com/virtual-disk-array/vda/api/v1"
+	"github.com/virtual-disk-array/vda/array"
+	"github.com/virtual-disk-array/vda/portal"
 	"github.com/virtual-disk-array/vda/portal/portaltest"
+	"github.com/virtual-disk-array/vda/rpc"
 	"github.com/virtual-disk-array/vda/store"
+	"github.com/virtual-disk-array/vda/syncer"
 )
 
 // TestStatus looks at a cluster that is well, and at one after the other of what can be
@@ -215,5 +221,112 @@ func TestListVersion(t *testing.T) {
 	}
 	if len(want) > 0 {
 		t.Errorf("not told of: %v", want)
+	}
+}
+
+// counted counts who is asked for a version.
+type counted struct {
+	portal.Programs
+	mu    sync.Mutex
+	asked []string
+}
+
+func (c *counted) Program(addr string) (apiv1.ProgramClient, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.asked = append(c.asked, addr)
+	return c.Programs.Program(addr)
+}
+
+func (c *counted) since() (asked []string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	asked, c.asked = c.asked, nil
+	slices.Sort(asked)
+	return asked
+}
+
+// TestStatusAsksNoAgent: a status of a cluster of many nodes calls its monitors alone. It knows the versions
+// of agents from what they told those, also of one that is down now.
+func TestStatusAsksNoAgent(t *testing.T) {
+	c := portaltest.New(t)
+	var programs counted
+	client := c.Client(func(cfg *portal.Config) {
+		programs.Programs = cfg.Programs
+		cfg.Programs = &programs
+	})
+	const nodes = 12
+	c.Populate(client, nodes, nodes)
+	c.Agent("mon0:9620")
+	c.Change(func(tx store.Tx) error {
+		_, err := tx.BeatMonitor("m0", "mon0:9620")
+		return err
+	})
+	versions := func() (all []string) {
+		t.Helper()
+		r, err := client.GetStatus(t.Context(), &apiv1.GetStatusRequest{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, v := range r.StatusMsg.VersionCountMsgList {
+			if strings.HasSuffix(v.Component, "_agent") {
+				all = append(all, fmt.Sprintf("%d %s %q", v.Cnt, v.Component, v.Version))
+			}
+		}
+		return all
+	}
+	programs.since()
+	if got, want := versions(), []string{`12 dn_agent ""`, `12 cn_agent ""`}; !slices.Equal(got, want) {
+		t.Errorf("before a monitor has heard of the agents: %q, want %q", got, want)
+	}
+	if asked := programs.since(); !slices.Equal(asked, []string{"mon0:9620"}) {
+		t.Errorf("a status asks %q, want the monitor alone", asked)
+	}
+
+	// What monitors report.
+	var reports []syncer.NodeReport
+	c.Change(func(tx store.Tx) error {
+		reports = nil
+		dns, _, err := tx.ListDN(store.NodeFilter{}, store.Page{})
+		cns, _, err2 := tx.ListCN(store.NodeFilter{}, store.Page{})
+		for i := range dns {
+			heard := syncer.Report{AgentVersion: "1.1", Version: dns[i].Version}
+			reports = append(reports, syncer.NodeReport{Node: array.DN(dns[i].ID), Report: heard})
+		}
+		for i := range cns {
+			heard := syncer.Report{AgentVersion: "1.1", Version: cns[i].Version}
+			reports = append(reports, syncer.NodeReport{Node: array.CN(cns[i].ID), Report: heard})
+		}
+		return errors.Join(err, err2)
+	})
+	pool := syncer.NewPool(rpc.DialConfig{})
+	defer pool.Close()
+	s, err := syncer.New(syncer.Config{Store: c.Store, Dial: pool})
+	if err != nil {
+		t.Fatal(err)
+	}
+	report := func(reports ...syncer.NodeReport) {
+		t.Helper()
+		if err := s.Reports(t.Context(), reports); err != nil {
+			t.Fatal(err)
+		}
+	}
+	report(reports...)
+	upgraded, down := reports[0], reports[1]
+	upgraded.AgentVersion = "1.2"
+	down.Report = syncer.Report{Down: true, Problem: "no answer", Version: down.Version}
+	report(upgraded, down)
+	if got, want := versions(), []string{`11 dn_agent "1.1"`, `1 dn_agent "1.2"`, `12 cn_agent "1.1"`}; !slices.Equal(got, want) {
+		t.Errorf("versions: %q, want %q", got, want)
+	}
+	if asked := programs.since(); !slices.Equal(asked, []string{"mon0:9620"}) {
+		t.Errorf("a status asks %q, want the monitor alone", asked)
+	}
+	// Whoever wants to know all of this moment asks for it.
+	if _, err := client.ListVersion(t.Context(), &apiv1.ListVersionRequest{}); err != nil {
+		t.Fatal(err)
+	}
+	if asked := programs.since(); len(asked) != 2*nodes+1 {
+		t.Errorf("a list of versions asks %d programs, want %d", len(asked), 2*nodes+1)
 	}
 }

@@ -48,7 +48,7 @@ func (s *Server) ListVersion(ctx context.Context, _ *apiv1.ListVersionRequest) (
 	if err := s.view(ctx, c.read); err != nil {
 		return nil, err
 	}
-	return &apiv1.ListVersionReply{VersionMsgList: s.versions(ctx, &c)}, nil
+	return &apiv1.ListVersionReply{VersionMsgList: s.versions(ctx, &c, true)}, nil
 }
 
 // census is who there is in a cluster.
@@ -77,8 +77,9 @@ func (c *census) read(tx store.Reader) error {
 }
 
 // versions are those of this portal, the monitors, the agents and the data planes,
-// in this order. The data planes' are what their agents said last.
-func (s *Server) versions(ctx context.Context, c *census) []*apiv1.VersionMsg {
+// in this order. The data planes' are what their agents said last, and so are the agents' own unless
+// all is asked now: there may be ten thousand of them.
+func (s *Server) versions(ctx context.Context, c *census, now bool) []*apiv1.VersionMsg {
 	msgs := []*apiv1.VersionMsg{{Component: compPortal, Version: program.Version()}}
 	ask := func(component, name, problem string) {
 		msgs = append(msgs, &apiv1.VersionMsg{Component: component, Name: name, Problem: problem})
@@ -86,13 +87,20 @@ func (s *Server) versions(ctx context.Context, c *census) []*apiv1.VersionMsg {
 	for _, name := range c.monitors {
 		ask(compMonitor, name, "")
 	}
+	if !now {
+		s.askVersions(ctx, msgs[1:])
+	}
 	for i := range c.dns {
 		ask(compDnAgent, c.dns[i].Name, "")
+		msgs[len(msgs)-1].Version = c.dns[i].AgentVersion
 	}
 	for i := range c.cns {
 		ask(compCnAgent, c.cns[i].Name, "")
+		msgs[len(msgs)-1].Version = c.cns[i].AgentVersion
 	}
-	s.askVersions(ctx, msgs[1:])
+	if now {
+		s.askVersions(ctx, msgs[1:])
+	}
 	plane := func(name, version string) {
 		m := &apiv1.VersionMsg{Component: compDataPlane, Name: name, Version: version}
 		if version == "" {

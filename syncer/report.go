@@ -25,6 +25,8 @@ type Report struct {
 	Errors map[string]string
 	// DataPlaneVersion is the data plane's own, "" when it did not say.
 	DataPlaneVersion string
+	// AgentVersion is the agent's, likewise.
+	AgentVersion string
 	// CanMirror: the data plane of a cn has mirrors. It is not known when Down.
 	CanMirror bool
 	// CanAuth: a cn can have hosts authenticate. It is not known when Down.
@@ -67,10 +69,14 @@ type findings struct {
 	das   []string
 	own   *vda.Health // the node's
 	plane string      // its DataPlaneVersion; "" when it is not another one
+	agent string      // likewise its AgentVersion
 	// mirrors is a cn's CanMirror; nil when it is not another one
 	mirrors *bool
 	auth    *bool // likewise of its CanAuth
 }
+
+// maxVersion bounds what an agent says of its version, as the database does.
+const maxVersion = 200
 
 func findingsOf(k vda.NodeKind, n *vda.Node, r *Report) findings {
 	f := findings{node: array.Node{Kind: k, ID: n.ID}, title: k.Title(n.Name)}
@@ -79,6 +85,9 @@ func findingsOf(k vda.NodeKind, n *vda.Node, r *Report) findings {
 	}
 	if r.DataPlaneVersion != n.DataPlaneVersion {
 		f.plane = r.DataPlaneVersion
+	}
+	if is := vda.Shorten(r.AgentVersion, maxVersion); is != n.AgentVersion {
+		f.agent = is
 	}
 	return f
 }
@@ -97,7 +106,7 @@ func (f *findings) none() bool { return len(f.list) == 0 && !f.ownNews() }
 
 // ownNews reports that something is found of the node itself.
 func (f *findings) ownNews() bool {
-	return f.own != nil || f.plane != "" || f.mirrors != nil || f.auth != nil
+	return f.own != nil || f.plane != "" || f.agent != "" || f.mirrors != nil || f.auth != nil
 }
 
 // split returns the findings in parts of at most n objects: who waits for one of their arrays, as I/O
@@ -176,14 +185,14 @@ func (f *findings) writeNode(tx store.Tx) error {
 			return err
 		}
 	}
-	if f.plane == "" {
+	if f.plane == "" && f.agent == "" {
 		return nil
 	}
 	n, err := tx.Node(f.node.Kind, f.node.ID)
 	if err != nil {
 		return err
 	}
-	n.DataPlaneVersion = f.plane
+	n.DataPlaneVersion, n.AgentVersion = cmp.Or(f.plane, n.DataPlaneVersion), cmp.Or(f.agent, n.AgentVersion)
 	return tx.UpdateNode(f.node.Kind, n)
 }
 
@@ -313,5 +322,5 @@ func (r *Report) Fingerprint() string {
 	if r.Down {
 		return fmt.Sprintf("down at %d: %q", r.Version, r.Problem)
 	}
-	return fmt.Sprintf("%q %q %q %v %v", r.Problem, r.Errors, r.DataPlaneVersion, r.CanMirror, r.CanAuth)
+	return fmt.Sprintf("%q %q %q %q %v %v", r.Problem, r.Errors, r.DataPlaneVersion, r.AgentVersion, r.CanMirror, r.CanAuth)
 }

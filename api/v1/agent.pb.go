@@ -490,10 +490,11 @@ type HeartbeatReply struct {
 	// Of each mirrored array whose primary is here, all mirrors, when there is
 	// anything to say of one: a leg is lost, is ready or lacks bytes. cn only.
 	Mirrors       []*MirrorState `protobuf:"bytes,13,rep,name=mirrors,proto3" json:"mirrors,omitempty"`
-	Clones        []*CloneState  `protobuf:"bytes,110,rep,name=clones,proto3" json:"clones,omitempty"`                        // cn only
-	CanMirror     bool           `protobuf:"varint,14,opt,name=can_mirror,json=canMirror,proto3" json:"can_mirror,omitempty"` // the data plane has mirrors; cn only
-	CanAuth       bool           `protobuf:"varint,15,opt,name=can_auth,json=canAuth,proto3" json:"can_auth,omitempty"`       // hosts of ExpSpec.auth_hosts can be let in; cn only
-	Spaces        []*SpaceState  `protobuf:"bytes,60,rep,name=spaces,proto3" json:"spaces,omitempty"`                         // of the arrays whose primary is here, as far as they are known; cn only
+	Clones        []*CloneState  `protobuf:"bytes,110,rep,name=clones,proto3" json:"clones,omitempty"`                                // cn only
+	CanMirror     bool           `protobuf:"varint,14,opt,name=can_mirror,json=canMirror,proto3" json:"can_mirror,omitempty"`         // the data plane has mirrors; cn only
+	CanAuth       bool           `protobuf:"varint,15,opt,name=can_auth,json=canAuth,proto3" json:"can_auth,omitempty"`               // hosts of ExpSpec.auth_hosts can be let in; cn only
+	AgentVersion  string         `protobuf:"bytes,70,opt,name=agent_version,json=agentVersion,proto3" json:"agent_version,omitempty"` // as VersionReply.version; "" from an agent that does not say
+	Spaces        []*SpaceState  `protobuf:"bytes,60,rep,name=spaces,proto3" json:"spaces,omitempty"`                                 // of the arrays whose primary is here, as far as they are known; cn only
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -638,6 +639,13 @@ func (x *HeartbeatReply) GetCanAuth() bool {
 		return x.CanAuth
 	}
 	return false
+}
+
+func (x *HeartbeatReply) GetAgentVersion() string {
+	if x != nil {
+		return x.AgentVersion
+	}
+	return ""
 }
 
 func (x *HeartbeatReply) GetSpaces() []*SpaceState {
@@ -3855,7 +3863,7 @@ const file_v1_agent_proto_rawDesc = "" +
 	"\vlease_stamp\x18\x04 \x01(\x04R\n" +
 	"leaseStamp\x12$\n" +
 	"\x0elease_start_id\x18\x05 \x01(\tR\fleaseStartId\x123\n" +
-	"\bsecurity\x18\x06 \x01(\v2\x17.vda.v1.ClusterSecurityR\bsecurity\"\x82\x06\n" +
+	"\bsecurity\x18\x06 \x01(\v2\x17.vda.v1.ClusterSecurityR\bsecurity\"\xa7\x06\n" +
 	"\x0eHeartbeatReply\x12\x1d\n" +
 	"\n" +
 	"cluster_id\x18\x01 \x01(\tR\tclusterId\x12\x18\n" +
@@ -3876,7 +3884,8 @@ const file_v1_agent_proto_rawDesc = "" +
 	"\x06clones\x18n \x03(\v2\x12.vda.v1.CloneStateR\x06clones\x12\x1d\n" +
 	"\n" +
 	"can_mirror\x18\x0e \x01(\bR\tcanMirror\x12\x19\n" +
-	"\bcan_auth\x18\x0f \x01(\bR\acanAuth\x12*\n" +
+	"\bcan_auth\x18\x0f \x01(\bR\acanAuth\x12#\n" +
+	"\ragent_version\x18F \x01(\tR\fagentVersion\x12*\n" +
 	"\x06spaces\x18< \x03(\v2\x12.vda.v1.SpaceStateR\x06spaces\x1a;\n" +
 	"\rVdEpochsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +

@@ -127,14 +127,14 @@ func newDN() *vda.DN {
 	id := store.NewID()
 	return &vda.DN{Node: vda.Node{ID: id, Name: "dn-" + id + ":9720", Location: "rack-" + id, Online: true, Version: 3, Applied: 2,
 		Listener:         vda.Listener{TrType: "tcp", TrAddr: "192.168.0.14", AdrFam: "ipv4", TrSvcID: "4420"},
-		DataPlaneVersion: "SPDK v26.05", Health: vda.Health{Error: true, Msg: "new", Since: noon}}}
+		DataPlaneVersion: "SPDK v26.05", AgentVersion: "1.2", Health: vda.Health{Error: true, Msg: "new", Since: noon}}}
 }
 
 func newCN() *vda.CN {
 	id := store.NewID()
 	return &vda.CN{Node: vda.Node{ID: id, Name: "cn-" + id + ":9820", Location: "rack-" + id, Online: true, Version: 3, Applied: 2,
 		Listener:         vda.Listener{TrType: "tcp", TrAddr: "192.168.0.16", AdrFam: "ipv4", TrSvcID: "4430"},
-		DataPlaneVersion: "SPDK v26.05", Health: vda.Health{Error: true, Msg: "new", Since: noon}}}
+		DataPlaneVersion: "SPDK v26.05", AgentVersion: "1.2", Health: vda.Health{Error: true, Msg: "new", Since: noon}}}
 }
 
 func newPD(dn *vda.DN) *vda.PD {

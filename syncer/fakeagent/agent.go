@@ -134,7 +134,7 @@ func (a *Agent) heartbeat(ctx context.Context, r *apiv1.HeartbeatRequest) (*apiv
 	}
 	reply := &apiv1.HeartbeatReply{ClusterId: a.set.cluster, Version: version, AgentStartId: fmt.Sprint("agent ", a.start),
 		DataPlaneStartId: fmt.Sprint("plane ", a.plane), DataPlaneOk: a.planeBad == "", DataPlaneMsg: a.planeBad,
-		DataPlaneSilent: a.planeDim, DataPlaneVersion: "fake"}
+		DataPlaneSilent: a.planeDim, DataPlaneVersion: "fake", AgentVersion: "fake agent"}
 	for _, id := range slices.Sorted(maps.Keys(a.set.errs)) {
 		reply.States = append(reply.States, &apiv1.ObjectState{Id: id, Error: true, ErrorMsg: a.set.errs[id]})
 	}

@@ -1,0 +1,7 @@
+-- +goose Up
+ALTER TABLE vda_dn ADD COLUMN agent_version VARCHAR(255) NOT NULL DEFAULT '';
+ALTER TABLE vda_cn ADD COLUMN agent_version VARCHAR(255) NOT NULL DEFAULT '';
+
+-- +goose Down
+ALTER TABLE vda_cn DROP COLUMN agent_version;
+ALTER TABLE vda_dn DROP COLUMN agent_version;

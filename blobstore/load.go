@@ -9,8 +9,11 @@ import (
 	"github.com/virtual-disk-array/vda/blobstore/format"
 )
 
+// ErrDamaged says that a device holds a blobstore that cannot be relied on; it is EILSEQ.
+var ErrDamaged = fmt.Errorf("the blobstore is damaged: %w", syscall.EILSEQ)
+
 // Load opens the blobstore on the device; typ, unless empty, is the type it
-// must have. EILSEQ: no blobstore, or a damaged one; ENXIO: another type;
+// must have. EILSEQ: no blobstore; ErrDamaged; ENXIO: another type;
 // EINVAL: a kind that is not supported. A load writes nothing, nor does
 // what follows before the first change; see own.
 func Load(h *bdev.Handle, typ string, log *slog.Logger) (*Store, error) {
@@ -22,7 +25,7 @@ func Load(h *bdev.Handle, typ string, log *slog.Logger) (*Store, error) {
 	if worst := im.Worst(); worst >= format.Corrupt {
 		for _, p := range im.Problems {
 			if p.Severity == worst {
-				return nil, fmt.Errorf("%s: %w", p, syscall.EILSEQ)
+				return nil, fmt.Errorf("%w: %s", ErrDamaged, p)
 			}
 		}
 	}

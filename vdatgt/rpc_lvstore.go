@@ -142,6 +142,8 @@ func renameLvstore(_ context.Context, t *Target, p renameParams) (any, error) {
 func (t *Target) examineLvstore(name string) {
 	st, err := t.lvols.Examine(name)
 	switch {
+	case errors.Is(err, lvol.ErrDamaged):
+		t.log.Error("lvstore not loaded", "bdev", name, "err", err)
 	case err == nil:
 		t.log.Info("lvstore loaded", "bdev", name, "lvstore", st.Name(), "uuid", st.UUID())
 	case errors.Is(err, syscall.EILSEQ), errors.Is(err, syscall.ENXIO), errors.Is(err, syscall.EPERM), errors.Is(err, syscall.ENODEV):

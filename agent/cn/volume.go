@@ -1,6 +1,7 @@
 package cn
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -47,7 +48,7 @@ func (r lvstore) make(ctx context.Context) error {
 	case lvs != nil:
 		return nil
 	case !r.mayCreate():
-		err := fmt.Errorf("the metadata of disk array %s is not found on its disks; it is not made again", r.c.DaName)
+		err := r.missing(ctx, top)
 		if n := r.wider(); n > 0 {
 			err = fmt.Errorf("%w: it had %d groups of vds more than the database knows, which seems to have been restored from a backup of "+
 				"before it grew; vda_cli orphan list has them (grp), and orphan adopt puts them back", err, n)
@@ -115,6 +116,21 @@ func (r lvstore) on(ctx context.Context, base string) (*spdk.Lvstore, error) {
 	return r.Plane.LvstoreOn(ctx, base)
 }
 
+// missing says of an array that was made before why the data plane has not found its lvstore:
+// it is not there, or it is and is damaged. The data plane tells that to its log alone.
+func (r lvstore) missing(ctx context.Context, top string) error {
+	head := make([]byte, format.PageSize)
+	err := r.Plane.WithRaw(ctx, top, func(d agent.RawDisk) error { return d.ReadAt(ctx, head, 0) })
+	switch {
+	case err != nil:
+		return fmt.Errorf("the metadata of disk array %s was made before and cannot be read; it is not made again: %w", r.c.DaName, err)
+	case bytes.HasPrefix(head, []byte(format.Signature)):
+		return fmt.Errorf("the metadata of disk array %s is on its disks and damaged; it is not made again; the data plane's log says "+
+			"what of it cannot be read", r.c.DaName)
+	}
+	return fmt.Errorf("the metadata of disk array %s, made before, is not found on its disks; it is not made again", r.c.DaName)
+}
+
 // mayFormat makes sure that there is nothing on the array: its disks are new
 // and zeroed. Only what a crash has left of an attempt of our own may be
 // there.
@@ -124,7 +140,7 @@ func (r lvstore) mayFormat(ctx context.Context, top string) error {
 		return err
 	}
 	if made {
-		return fmt.Errorf("the metadata of disk array %s, made before, is not found on its disks; it is not made again", r.c.DaName)
+		return r.missing(ctx, top)
 	}
 	tried, err := r.State.Made(r.c.DaId + begun)
 	if err != nil || tried {

@@ -174,11 +174,13 @@ func (m *Module) forget(st *Store) {
 	m.mu.Unlock()
 }
 
+// ErrDamaged says that a device carries an lvstore that cannot be relied on; it is EILSEQ.
+var ErrDamaged = blobstore.ErrDamaged
+
 // Examine looks for an lvstore on a device, loads it and registers its
-// volumes; external clones of the device that lacked it are registered, too. EILSEQ: there is none, or it is damaged; ENXIO: a blobstore
-// that is
-// no lvstore; EEXIST: a store with its name is loaded already; ENODEV, EPERM
-// as ever. Nothing is written before something is changed.
+// volumes; external clones of the device that lacked it are registered, too. EILSEQ: there
+// is none; ErrDamaged; ENXIO: a blobstore that is no lvstore; EEXIST: a store with its name
+// is loaded already; ENODEV, EPERM as ever. Nothing is written before something is changed.
 func (m *Module) Examine(bdevName string) (*Store, error) {
 	m.appeared(bdevName)
 	st := &Store{m: m}

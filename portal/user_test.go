@@ -458,6 +458,34 @@ func TestPasswordOnThePage(t *testing.T) {
 	if code, _ := send("GET", "/", nil); code != 200 {
 		t.Errorf("the overview: %d", code)
 	}
+	// His own password is changed there, too: it is not shown again, and his sessions end.
+	const another = "quite another long password"
+	if code, body := send("GET", "/do/password?new_password=leaks", nil); code != 200 || !strings.Contains(body, `href="/do/password"`) ||
+		strings.Count(body, `type="password"`) != 3 || strings.Contains(body, "leaks") {
+		t.Errorf("the form of the password: %d, %s", code, body)
+	}
+	before := jar.Cookies(f.url())[0]
+	for says, form := range map[string]url.Values{
+		"typed in two ways":         {"password": {word}, "new_password": {another}, "again": {another + "x"}},
+		"the password is not right": {"password": {"wrong"}, "new_password": {another}, "again": {another}},
+		"12":                        {"password": {word}, "new_password": {"short"}, "again": {"short"}},
+	} {
+		if code, body := send("POST", "/do/password", form); code < 400 || code >= 500 || !strings.Contains(body, says) ||
+			strings.Contains(body, another) || strings.Contains(body, word) {
+			t.Errorf("a change that %s: %d, %s", says, code, body)
+		}
+	}
+	if code, body := send("POST", "/do/password", url.Values{"password": {word}, "new_password": {another}, "again": {another}}); code !=
+		http.StatusSeeOther || len(jar.Cookies(f.url())) > 0 {
+		t.Errorf("the change: %d, %s", code, body)
+	}
+	if code, _ := send("GET", "/", nil, "Cookie", before.Name+"="+before.Value); code != http.StatusUnauthorized {
+		t.Errorf("with the session of before: %d", code)
+	}
+	right.Set("token", another)
+	if code, body := send("POST", "/login", right); code != http.StatusSeeOther {
+		t.Fatalf("login with the new password: %d, %s", code, body)
+	}
 	copied := jar.Cookies(f.url())[0]
 	if code, _ := send("POST", "/logout", nil, "Origin", "https://elsewhere.example"); code != http.StatusForbidden {
 		t.Errorf("another site's page logs out: %d", code)

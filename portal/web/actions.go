@@ -24,6 +24,7 @@ type field struct {
 	Value       string
 	Fixed       bool // it says what the action is about, and cannot be changed
 	Optional    bool
+	Secret      string   // a password: what password managers call it; taken as it is, and never shown again
 	Options     []string // to choose from; none: any text
 }
 
@@ -34,6 +35,7 @@ type action struct {
 	words  string // what will happen
 	button string
 	grave  bool // data may be lost: the name has to be typed again
+	ends   bool // the person's sessions end with it
 	fields []field
 	// fill adds what the cluster has to offer to the fields; may be nil.
 	fill func(ctx context.Context, p apiv1.PortalClient, fields []field) error
@@ -146,6 +148,18 @@ var actions = map[string]action{
 			_, err := p.UndrainCn(ctx, &apiv1.UndrainCnRequest{CnName: form.Get("cn_name")})
 			return "/cn/" + url.PathEscape(form.Get("cn_name")), err
 		}},
+	"password": {title: "Change your password", button: "Change the password", ends: true,
+		words: "All your sessions end, this one too: log in with the new password afterwards.",
+		fields: []field{{Name: "password", Label: "Present password", Secret: "current-password"},
+			{Name: "new_password", Label: "New password", Secret: "new-password", Help: "12 to 256 characters"},
+			{Name: "again", Label: "New password again", Secret: "new-password"}},
+		do: func(ctx context.Context, p apiv1.PortalClient, form url.Values) (string, error) {
+			if form.Get("new_password") != form.Get("again") {
+				return "", invalid("The new password was typed in two ways; nothing was done")
+			}
+			_, err := p.SetPassword(ctx, &apiv1.SetPasswordRequest{Password: form.Get("password"), NewPassword: form.Get("new_password")})
+			return "/login", err
+		}},
 	"undrain-dn": {title: "End the drain of a disk node", button: "End the drain",
 		words:  "What has moved stays where it is; the rest stays on the node, which takes new data again.",
 		fields: []field{{Name: "dn_name", Label: "Disk node", Fixed: true}},
@@ -231,7 +245,7 @@ func (s *server) prepare(ctx context.Context, name string, values url.Values) (*
 	}
 	v := &formView{Action: name, Words: a.words, Button: a.button, Grave: a.grave}
 	for _, f := range a.fields {
-		if values.Has(f.Name) {
+		if values.Has(f.Name) && f.Secret == "" {
 			f.Value = strings.TrimSpace(values.Get(f.Name))
 		}
 		v.Fields = append(v.Fields, f)
@@ -279,12 +293,18 @@ func (s *server) act(w http.ResponseWriter, r *http.Request) {
 		form := url.Values{}
 		for _, f := range v.Fields {
 			form.Set(f.Name, f.Value)
+			if f.Secret != "" {
+				form.Set(f.Name, r.PostForm.Get(f.Name))
+			}
 		}
 		next, err = a.do(r.Context(), s.cfg.Portal, form)
 	}
 	if err != nil {
 		s.show(w, r, httpStatus(err), "form", page{Title: a.title, Problem: said(err), Data: v})
 		return
+	}
+	if a.ends {
+		http.SetCookie(w, noSession(r))
 	}
 	http.Redirect(w, r, next, http.StatusSeeOther)
 }

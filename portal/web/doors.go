@@ -233,7 +233,11 @@ func (s *server) logout(w http.ResponseWriter, r *http.Request) {
 			return
 		}
 	}
-	http.SetCookie(w, &http.Cookie{Name: cookieName, Path: "/", MaxAge: -1, HttpOnly: true, Secure: r.TLS != nil,
-		SameSite: http.SameSiteStrictMode})
+	http.SetCookie(w, noSession(r))
 	http.Redirect(w, r, "/login", http.StatusSeeOther)
+}
+
+// noSession has a browser forget its session.
+func noSession(r *http.Request) *http.Cookie {
+	return &http.Cookie{Name: cookieName, Path: "/", MaxAge: -1, HttpOnly: true, Secure: r.TLS != nil, SameSite: http.SameSiteStrictMode}
 }

@@ -29,6 +29,7 @@ type page struct {
 	Live    bool   // the script keeps it up to date
 	Problem string // what went wrong, for the person who asked
 	Inside  bool   // there is a session
+	Own     bool   // it is a user's, who may have a password
 	Data    any
 }
 
@@ -111,7 +112,8 @@ func clock(rfc3339 string) string {
 
 // show writes a page.
 func (s *server) show(w http.ResponseWriter, r *http.Request, httpStatus int, name string, p page) {
-	_, p.Inside = s.doors.inside(r)
+	user, inside := s.doors.inside(r)
+	p.Inside, p.Own = inside, inside && user != "" && s.passwords()
 	var b bytes.Buffer
 	if err := templates[name].ExecuteTemplate(&b, "frame.html", p); err != nil {
 		s.cfg.Log.Error("a page could not be made", "page", name, "err", err)

@@ -5,11 +5,12 @@ package sim
 import "testing"
 
 // TestVolumes: arrays are snapshotted, rolled back and made larger while daemons and machines die;
-// all that was begun comes to its end, and each snapshot is one moment, whoever shows it.
+// all that was begun comes to its end, and each snapshot is one moment, whoever shows it. The seeds
+// are such as find it when an order that has failed leaves no tombstone.
 func TestVolumes(t *testing.T) {
 	file := schema(t)
 	snapshots, faults := 0, map[string]int{}
-	for seed := uint64(1); seed <= 3; seed++ {
+	for _, seed := range []uint64{1, 9, 13} {
 		cfg := Config{Seed: seed, Schema: file, Redundancy: "any", Volumes: true}
 		o := run(t, cfg)
 		report(t, &cfg, o)

@@ -84,6 +84,8 @@ var commands = []command{
 		example: "  vda_cli dn list --error true -o table", flags: []flag{limit, token, locFilter, onlineFilter, errorFilter, labelFilter}},
 	{noun: "dn", verb: "get", method: "GetDn", short: "Show a disk node and its physical disks",
 		example: "  vda_cli dn get --dn-name 192.168.0.14:9720", flags: []flag{dnName}},
+	{noun: "dn", verb: "describe", method: "GetDn", short: "Show a disk node and its physical disks as a tree", text: describeDn,
+		example: "  vda_cli dn describe 192.168.0.14:9720", flags: []flag{dnName}},
 	{noun: "dn", verb: "drain", method: "DrainDn", short: "Have all virtual disks leave a disk node while their arrays serve",
 		wait: &drainedDn,
 		long: "\nThe node takes no new virtual disks, and vda_monitor moves those that are on it to\nother nodes, a few at a time, the " +
@@ -254,6 +256,10 @@ var commands = []command{
 			usage: "list those that da delete --keep has put away instead, and when they go; not those when not given"}}},
 	{noun: "da", verb: "get", method: "GetDa", short: "Show a disk array with its virtual disks, controllers and exporters",
 		example: "  vda_cli da get --da-name da0", flags: []flag{daName}},
+	{noun: "da", verb: "describe", method: "GetDa", short: "Show what a disk array is made of as a tree", text: describeDa,
+		long: "\nIts groups with the virtual disks and where they are, controllers, exporters and\nsnapshots; what is not well has an " +
+			"exclamation mark and the reason.",
+		example: "  vda_cli da describe da0", flags: []flag{daName}},
 	{noun: "da", verb: "failover", method: "FailoverDa", short: "Move the primary of a disk array to another of its controllers",
 		example: "  vda_cli da failover --da-name da0 --to-cn 192.168.0.17:9820",
 		flags: []flag{daName, {name: "to-cn",

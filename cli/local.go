@@ -38,7 +38,9 @@ type options struct {
 func (l *local) path() string { return strings.TrimSpace(l.noun + " " + l.verb) }
 
 // locals are those commands.
-func locals() []local { return slices.Concat(contextCommands, supportCommands, loginCommands) }
+func locals() []local {
+	return slices.Concat(contextCommands, supportCommands, loginCommands, interactiveCommands())
+}
 
 // local builds one leaf of the tree.
 func (s *session) local(l *local) *cobra.Command {

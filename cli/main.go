@@ -22,6 +22,8 @@ import (
 const (
 	defaultPortal  = "127.0.0.1:9520"
 	defaultTimeout = 60 * time.Second
+	// outputVersion is that of names and forms in JSON and YAML.
+	outputVersion = 1
 	// portalEnv is the older name of VDA_ADDR_PORT.
 	portalEnv = "VDA_PORTAL"
 )
@@ -39,6 +41,7 @@ type session struct {
 	wait        waitTime
 	columns     string // names, with commas between them; "" for the usual ones
 	noHeaders   bool
+	version     uint      // of the reply's names and forms
 	stdout      io.Writer // the reply
 	stderr      io.Writer // one line per warning or error
 
@@ -100,6 +103,8 @@ exit status is 1 (refused), 2 (wrong command line) or 3 (portal not reached).`,
 	fs.VarP(&s.output, "output", "o", "`FORMAT` of the reply: json, yaml, table, wide (a table with more columns), name (of each "+
 		"object, one per line) or jsonpath={PATH}")
 	program.Choices(root, "output", formats...)
+	fs.UintVar(&s.version, "output-version", outputVersion, "`VERSION` of the names and forms in JSON and YAML that a script knows: 1 is the "+
+		"only one there is, and stays when another one comes")
 	fs.StringVar(&s.columns, "columns", "", "`NAMES` of the columns that a table of a list has, with commas between them (default those "+
 		"that suit most)")
 	fs.BoolVar(&s.noHeaders, "no-headers", false, "print tables without a first line of names; with it when not given")
@@ -168,6 +173,9 @@ func (s *session) command(c *command) *cobra.Command {
 			s.stdout, s.stderr = cmd.OutOrStdout(), cmd.ErrOrStderr()
 			if err := s.useContext(cmd); err != nil {
 				return err
+			}
+			if s.version != outputVersion {
+				return fmt.Errorf("--output-version %d: there is %d alone; this vda_cli may be older than the script", s.version, outputVersion)
 			}
 			for i := range c.flags {
 				if err := c.flags[i].fillConf(cmd.Flags(), req); err != nil {

@@ -102,7 +102,7 @@ var EventKinds = []struct {
 }{
 	{EventChange, SeverityInfo, "A user's request has changed something. `method`, `user`, `peer` and `req_id` say by whom."},
 	{EventRefused, SeverityWarning, "A user's request for a change failed or was refused, or any request of somebody who may not " +
-		"make it; `code` is the reply's, `text` its message. " +
+		"make it, at a portal, a monitor or an agent; `code` is the reply's, `text` its message. " +
 		"The same refusal to the same user and address is recorded once per minute."},
 	{EventNodeDown, SeverityError, "A dn or cn does not answer, or cannot do its work."},
 	{EventNodeUp, SeverityInfo, "It can again; `took_ms` is for how long it could not."},

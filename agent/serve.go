@@ -48,6 +48,13 @@ func learns(id *pki.Identity, log *slog.Logger) grpc.UnaryServerInterceptor {
 	}
 }
 
+// both has one interceptor see what the other one hands on.
+func both(outer, inner grpc.UnaryServerInterceptor) grpc.UnaryServerInterceptor {
+	return func(ctx context.Context, req any, info *grpc.UnaryServerInfo, handle grpc.UnaryHandler) (any, error) {
+		return outer(ctx, req, info, func(ctx context.Context, req any) (any, error) { return inner(ctx, req, info, handle) })
+	}
+}
+
 // App is an agent as a program.
 type App struct {
 	Name    string // of the program
@@ -100,14 +107,16 @@ func (m Main) serve(ctx context.Context, lis net.Listener, svc Service, n *Node,
 	if err != nil {
 		return err
 	}
+	refusals := rpc.NewRefusals()
 	return rpc.Serve(ctx, lis, rpc.Config{
+		Refusals:    refusals,
 		ScrapeToken: scrape,
 		Services:    svc.Register,
 		Limits:      limits,
 		Registry:    registry,
 		Identity:    id,
 		Authorize:   rpc.Members(id, pki.Portal, pki.Monitor),
-		Intercept:   learns(id, n.Log),
+		Intercept:   both(learns(id, n.Log), refusals.Beats),
 		Log:         n.Log,
 		Quiet:       []string{"Heartbeat"},
 		Health:      func(context.Context) error { return n.Plane.Ready() },

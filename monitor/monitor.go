@@ -11,12 +11,15 @@ import (
 	"time"
 
 	"github.com/virtual-disk-array/vda"
+	"github.com/virtual-disk-array/vda/rpc"
 	"github.com/virtual-disk-array/vda/store"
 	"github.com/virtual-disk-array/vda/syncer"
 )
 
 // Monitor watches all nodes of a cluster.
 type Monitor struct {
+	refusals *rpc.Refusals // of its own port
+
 	cfg     Config
 	log     *slog.Logger
 	syncer  *syncer.Syncer
@@ -64,6 +67,7 @@ func New(cfg Config) (*Monitor, error) {
 	m := &Monitor{cfg: cfg, log: cfg.Log, syncer: s, nodes: map[string]*node{}, owners: map[string]string{},
 		moving: map[string]bool{}, moved: map[string]time.Time{}, tried: map[string]time.Time{},
 		cnDown: make(chan struct{}, 1), gate: newGate(cfg.Parallel), reports: make(chan *filed, reportBatch)}
+	m.refusals = rpc.NewRefusals()
 	m.self, m.started = store.NewID(), time.Now()
 	m.pulse = newPulse(m.started)
 	m.roster = newRoster(m.self, cfg.Timing.Lease, 2*cfg.Timing.Refresh)
@@ -90,6 +94,9 @@ func (m *Monitor) Run(ctx context.Context) {
 		m.every(ctx, clonePeriod, "snapshots of several arrays that were not taken in time stay for now", m.dropOverdue)
 	})
 	m.wg.Go(func() { m.watchGrowth(ctx) })
+	m.wg.Go(func() {
+		m.every(ctx, m.cfg.Timing.Period, "calls that were refused are not in the audit yet", m.noteOwnRefusals)
+	})
 	tick := time.NewTicker(m.cfg.Timing.Refresh)
 	defer tick.Stop()
 	defer m.leave()

@@ -61,6 +61,12 @@ type node struct {
 	clonesNoted time.Time
 	cloneNoted  map[string]string // its own, of which one runs at a time
 
+	// What the last reply that had any said of refused calls, and which of those are in the audit
+	// without that the agent knows; noteRefusals is under way.
+	refusals       []*apiv1.Refusal
+	refusalsTaken  []uint64
+	notingRefusals bool
+
 	mem        Memory
 	heldAtBeat time.Duration // for how long the monitor had been held up when the last beat began
 }
@@ -157,7 +163,7 @@ func signal(c chan<- struct{}) {
 // beat sends one heartbeat.
 func (n *node) beat(ctx context.Context) Beat {
 	n.mu.Lock()
-	req := &apiv1.HeartbeatRequest{ClusterId: n.view.ClusterID, NodeId: n.id}
+	req := &apiv1.HeartbeatRequest{ClusterId: n.view.ClusterID, NodeId: n.id, TakesRefusals: true, RefusalsTaken: n.refusalsTaken}
 	n.mu.Unlock()
 	n.grant(req)
 	t := &n.m.cfg.Timing
@@ -194,6 +200,7 @@ func (n *node) beat(ctx context.Context) Beat {
 		return b
 	}
 	n.answered(reply, now)
+	n.handed(req, reply)
 	b := Beat{Answered: true, HeldUp: heldUp, ClusterID: reply.ClusterId, Version: reply.Version, Errors: map[string]string{},
 		AgentStart: reply.AgentStartId, PlaneStart: reply.DataPlaneStartId, PlaneOK: reply.DataPlaneOk, PlaneSilent: reply.DataPlaneSilent,
 		PlaneReason: reply.DataPlaneMsg, DataPlaneVersion: reply.DataPlaneVersion, AgentVersion: reply.AgentVersion,
@@ -244,6 +251,7 @@ func (n *node) handle(ctx context.Context, running *sync.WaitGroup, ev Event) {
 	n.startSettling(ctx, running)
 	n.startNotingSpace(ctx, running)
 	n.startCloning(ctx, running.Go)
+	n.startNotingRefusals(ctx, running)
 	for _, s := range steps {
 		switch s := s.(type) {
 		case DownStep:

@@ -29,6 +29,7 @@ func (m *Monitor) Serve(ctx context.Context, lis net.Listener) error {
 		ScrapeToken: m.cfg.ScrapeToken,
 		// Portals ask for versions.
 		Authorize: rpc.Members(m.cfg.Identity, pki.Portal, pki.Monitor),
+		Refusals:  m.refusals,
 		Registry:  m.metrics.registry,
 		Log:       m.log,
 		Quiet:     []string{"Hear"},

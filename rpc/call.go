@@ -89,6 +89,7 @@ func (s *server) end(ctx context.Context, r *record, err error, took time.Durati
 	if s.cfg.Audit != nil {
 		s.cfg.Audit(ctx, r.call, err)
 	}
+	s.cfg.Refusals.note(r.call, err)
 	level := slog.LevelInfo
 	switch {
 	case code == codes.Internal || code == codes.Unknown || code == codes.DataLoss:
@@ -231,13 +232,12 @@ func (s *server) allowedWeb(r *http.Request) error {
 		return nil
 	}
 	ctx, err := r.Context(), error(nil)
-	if s.cfg.Audit != nil {
-		defer func() {
-			if err != nil {
-				s.cfg.Audit(ctx, call, err)
-			}
-		}()
-	}
+	defer func() {
+		if err != nil && s.cfg.Audit != nil {
+			s.cfg.Audit(ctx, call, err)
+		}
+		s.cfg.Refusals.note(call, err)
+	}()
 	if auth := r.Header.Values("Authorization"); len(auth) > 0 {
 		ctx = metadata.NewIncomingContext(ctx, metadata.MD{tokenKey: auth})
 	}

@@ -82,7 +82,7 @@ func (r *rig) code(method string, who *pki.Identity) (codes.Code, string) {
 }
 
 // agentRig is the rig as a dn agent of cluster c1 with its certificate.
-func agentRig(t testing.TB, ca *pki.CA) (*rig, *pki.Identity) {
+func agentRig(t testing.TB, ca *pki.CA, options ...func(*Config)) (*rig, *pki.Identity) {
 	t.Helper()
 	own, err := pki.Open(filepath.Join(t.TempDir(), "tls"))
 	if err != nil {
@@ -90,6 +90,9 @@ func agentRig(t testing.TB, ca *pki.CA) (*rig, *pki.Identity) {
 	}
 	r := serve(t, func(c *Config) {
 		c.Identity, c.Authorize = own, Members(own, pki.Portal, pki.Monitor)
+		for _, o := range options {
+			o(c)
+		}
 	})
 	return r, own
 }

@@ -13,7 +13,11 @@ import (
 	"sync/atomic"
 	"time"
 
+	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/credentials"
+	"google.golang.org/grpc/status"
+
+	"github.com/virtual-disk-array/vda/reason"
 )
 
 // preface is what every client of HTTP/2 sends first (RFC 9113, section 3.4).
@@ -44,6 +48,7 @@ type port struct {
 	cancel   context.CancelFunc
 	running  sync.WaitGroup
 	warned   atomic.Int64 // second of the last warning
+	refusals *Refusals    // nil: nothing counts them
 }
 
 // half is the listener of one of the two servers.
@@ -193,6 +198,9 @@ func (p *port) shake(ctx context.Context, c net.Conn, cfg *tls.Config) (*half, n
 	t := tls.Server(c, &tls.Config{GetConfigForClient: byALPN(cfg, p.forWeb(c))})
 	if err := t.HandshakeContext(ctx); err != nil {
 		p.warn("a connection was given up in its TLS handshake", c, "err", err)
+		if len(t.ConnectionState().PeerCertificates) > 0 && ctx.Err() == nil {
+			p.refuses(c, "a certificate is refused: "+reason.Of(err))
+		}
 		return nil, nil
 	}
 	if t.ConnectionState().NegotiatedProtocol == protoRPC {
@@ -211,9 +219,16 @@ const goAway = "\x00\x00\x08\x07\x00\x00\x00\x00\x00" + "\x00\x00\x00\x00" + "\x
 // lingers is how long the client has to take it.
 const lingers = time.Second
 
+// refuses counts a connection that is refused for who makes it.
+func (p *port) refuses(c net.Conn, why string) {
+	p.refusals.note(Call{Method: "connect", Peer: c.RemoteAddr().String()}, status.Error(codes.Unauthenticated, why))
+}
+
 // refuseClear gives up a connection in the clear.
 func (p *port) refuseClear(ctx context.Context, c net.Conn, http2 bool) {
-	p.warn("a connection in the clear is refused: the cluster is secured", c)
+	const why = "a connection in the clear is refused: the cluster is secured"
+	p.warn(why, c)
+	p.refuses(c, why)
 	end, _ := ctx.Deadline()
 	if soon := time.Now().Add(lingers); soon.Before(end) {
 		end = soon

@@ -66,6 +66,10 @@ type Config struct {
 	// HTTP that Authorize, or who makes them, has had refused.
 	Audit func(context.Context, Call, error)
 
+	// Refusals counts calls, requests over HTTP and connections that were refused for who made them;
+	// nil: nothing does.
+	Refusals *Refusals
+
 	// Deadline is the longest that a unary call may take. Default 1 min.
 	Deadline time.Duration
 	// Early ends a call that its client waits for a tenth of that time, but at
@@ -173,7 +177,7 @@ func Serve(ctx context.Context, lis net.Listener, cfg Config) error {
 	defer stopStreams()
 	secure, clear := s.security()
 	p := newPort(s.guard.Listener(lis), secure, clear, s.cfg.Log)
-	p.webCert = s.cfg.WebCertificate
+	p.webCert, p.refusals = s.cfg.WebCertificate, s.cfg.Refusals
 	web := s.web()
 	failed, ended := make(chan error, 3), make(chan struct{}, 3)
 	for _, run := range []func() error{

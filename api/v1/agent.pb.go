@@ -394,7 +394,11 @@ type HeartbeatRequest struct {
 	LeaseStamp   uint64 `protobuf:"varint,4,opt,name=lease_stamp,json=leaseStamp,proto3" json:"lease_stamp,omitempty"`
 	LeaseStartId string `protobuf:"bytes,5,opt,name=lease_start_id,json=leaseStartId,proto3" json:"lease_start_id,omitempty"`
 	// How the cluster is secured, from a sender that has a certificate.
-	Security      *ClusterSecurity `protobuf:"bytes,6,opt,name=security,proto3" json:"security,omitempty"`
+	Security *ClusterSecurity `protobuf:"bytes,6,opt,name=security,proto3" json:"security,omitempty"`
+	// The sender is a monitor that puts HeartbeatReply.refusals into the audit,
+	// and has put those with these numbers there.
+	TakesRefusals bool     `protobuf:"varint,7,opt,name=takes_refusals,json=takesRefusals,proto3" json:"takes_refusals,omitempty"`
+	RefusalsTaken []uint64 `protobuf:"varint,8,rep,packed,name=refusals_taken,json=refusalsTaken,proto3" json:"refusals_taken,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -471,6 +475,20 @@ func (x *HeartbeatRequest) GetSecurity() *ClusterSecurity {
 	return nil
 }
 
+func (x *HeartbeatRequest) GetTakesRefusals() bool {
+	if x != nil {
+		return x.TakesRefusals
+	}
+	return false
+}
+
+func (x *HeartbeatRequest) GetRefusalsTaken() []uint64 {
+	if x != nil {
+		return x.RefusalsTaken
+	}
+	return nil
+}
+
 type HeartbeatReply struct {
 	state            protoimpl.MessageState `protogen:"open.v1"`
 	ClusterId        string                 `protobuf:"bytes,1,opt,name=cluster_id,json=clusterId,proto3" json:"cluster_id,omitempty"` // the cluster the node belongs to; empty when it is new
@@ -489,12 +507,15 @@ type HeartbeatReply struct {
 	VdEpochs        map[string]uint64 `protobuf:"bytes,12,rep,name=vd_epochs,json=vdEpochs,proto3" json:"vd_epochs,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"varint,2,opt,name=value"` // dn only: ObjectState.epoch by id of the vd, of all vds that have one
 	// Of each mirrored array whose primary is here, all mirrors, when there is
 	// anything to say of one: a leg is lost, is ready or lacks bytes. cn only.
-	Mirrors       []*MirrorState `protobuf:"bytes,13,rep,name=mirrors,proto3" json:"mirrors,omitempty"`
-	Clones        []*CloneState  `protobuf:"bytes,110,rep,name=clones,proto3" json:"clones,omitempty"`                                // cn only
-	CanMirror     bool           `protobuf:"varint,14,opt,name=can_mirror,json=canMirror,proto3" json:"can_mirror,omitempty"`         // the data plane has mirrors; cn only
-	CanAuth       bool           `protobuf:"varint,15,opt,name=can_auth,json=canAuth,proto3" json:"can_auth,omitempty"`               // hosts of ExpSpec.auth_hosts can be let in; cn only
-	AgentVersion  string         `protobuf:"bytes,70,opt,name=agent_version,json=agentVersion,proto3" json:"agent_version,omitempty"` // as VersionReply.version; "" from an agent that does not say
-	Spaces        []*SpaceState  `protobuf:"bytes,60,rep,name=spaces,proto3" json:"spaces,omitempty"`                                 // of the arrays whose primary is here, as far as they are known; cn only
+	Mirrors      []*MirrorState `protobuf:"bytes,13,rep,name=mirrors,proto3" json:"mirrors,omitempty"`
+	Clones       []*CloneState  `protobuf:"bytes,110,rep,name=clones,proto3" json:"clones,omitempty"`                                // cn only
+	CanMirror    bool           `protobuf:"varint,14,opt,name=can_mirror,json=canMirror,proto3" json:"can_mirror,omitempty"`         // the data plane has mirrors; cn only
+	CanAuth      bool           `protobuf:"varint,15,opt,name=can_auth,json=canAuth,proto3" json:"can_auth,omitempty"`               // hosts of ExpSpec.auth_hosts can be let in; cn only
+	AgentVersion string         `protobuf:"bytes,70,opt,name=agent_version,json=agentVersion,proto3" json:"agent_version,omitempty"` // as VersionReply.version; "" from an agent that does not say
+	Spaces       []*SpaceState  `protobuf:"bytes,60,rep,name=spaces,proto3" json:"spaces,omitempty"`                                 // of the arrays whose primary is here, as far as they are known; cn only
+	// What the agent has refused for who asked, and no monitor has taken yet: each
+	// is handed to one monitor, and to another one a minute later.
+	Refusals      []*Refusal `protobuf:"bytes,120,rep,name=refusals,proto3" json:"refusals,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -655,6 +676,114 @@ func (x *HeartbeatReply) GetSpaces() []*SpaceState {
 	return nil
 }
 
+func (x *HeartbeatReply) GetRefusals() []*Refusal {
+	if x != nil {
+		return x.Refusals
+	}
+	return nil
+}
+
+// Refusal is a kind of call, or connection, that was refused, and how often.
+type Refusal struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Seq           uint64                 `protobuf:"varint,1,opt,name=seq,proto3" json:"seq,omitempty"`
+	Method        string                 `protobuf:"bytes,2,opt,name=method,proto3" json:"method,omitempty"`                         // "/vda.v1.DnAgent/Sync", "GET /metrics", "connect"
+	Peer          string                 `protobuf:"bytes,3,opt,name=peer,proto3" json:"peer,omitempty"`                             // "host:port" of the last one
+	Caller        string                 `protobuf:"bytes,4,opt,name=caller,proto3" json:"caller,omitempty"`                         // who the certificate says; "": nobody
+	ReplyCode     uint32                 `protobuf:"varint,5,opt,name=reply_code,json=replyCode,proto3" json:"reply_code,omitempty"` // as ReplyInfo's
+	Msg           string                 `protobuf:"bytes,6,opt,name=msg,proto3" json:"msg,omitempty"`
+	Count         uint32                 `protobuf:"varint,7,opt,name=count,proto3" json:"count,omitempty"`
+	FirstUs       int64                  `protobuf:"varint,8,opt,name=first_us,json=firstUs,proto3" json:"first_us,omitempty"` // microseconds since 1970, UTC
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Refusal) Reset() {
+	*x = Refusal{}
+	mi := &file_v1_agent_proto_msgTypes[4]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Refusal) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Refusal) ProtoMessage() {}
+
+func (x *Refusal) ProtoReflect() protoreflect.Message {
+	mi := &file_v1_agent_proto_msgTypes[4]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Refusal.ProtoReflect.Descriptor instead.
+func (*Refusal) Descriptor() ([]byte, []int) {
+	return file_v1_agent_proto_rawDescGZIP(), []int{4}
+}
+
+func (x *Refusal) GetSeq() uint64 {
+	if x != nil {
+		return x.Seq
+	}
+	return 0
+}
+
+func (x *Refusal) GetMethod() string {
+	if x != nil {
+		return x.Method
+	}
+	return ""
+}
+
+func (x *Refusal) GetPeer() string {
+	if x != nil {
+		return x.Peer
+	}
+	return ""
+}
+
+func (x *Refusal) GetCaller() string {
+	if x != nil {
+		return x.Caller
+	}
+	return ""
+}
+
+func (x *Refusal) GetReplyCode() uint32 {
+	if x != nil {
+		return x.ReplyCode
+	}
+	return 0
+}
+
+func (x *Refusal) GetMsg() string {
+	if x != nil {
+		return x.Msg
+	}
+	return ""
+}
+
+func (x *Refusal) GetCount() uint32 {
+	if x != nil {
+		return x.Count
+	}
+	return 0
+}
+
+func (x *Refusal) GetFirstUs() int64 {
+	if x != nil {
+		return x.FirstUs
+	}
+	return 0
+}
+
 // SpaceState is how full the lvstore of an array is.
 type SpaceState struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -668,7 +797,7 @@ type SpaceState struct {
 
 func (x *SpaceState) Reset() {
 	*x = SpaceState{}
-	mi := &file_v1_agent_proto_msgTypes[4]
+	mi := &file_v1_agent_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -680,7 +809,7 @@ func (x *SpaceState) String() string {
 func (*SpaceState) ProtoMessage() {}
 
 func (x *SpaceState) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_agent_proto_msgTypes[4]
+	mi := &file_v1_agent_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -693,7 +822,7 @@ func (x *SpaceState) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SpaceState.ProtoReflect.Descriptor instead.
 func (*SpaceState) Descriptor() ([]byte, []int) {
-	return file_v1_agent_proto_rawDescGZIP(), []int{4}
+	return file_v1_agent_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *SpaceState) GetDaId() string {
@@ -740,7 +869,7 @@ type MirrorState struct {
 
 func (x *MirrorState) Reset() {
 	*x = MirrorState{}
-	mi := &file_v1_agent_proto_msgTypes[5]
+	mi := &file_v1_agent_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -752,7 +881,7 @@ func (x *MirrorState) String() string {
 func (*MirrorState) ProtoMessage() {}
 
 func (x *MirrorState) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_agent_proto_msgTypes[5]
+	mi := &file_v1_agent_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -765,7 +894,7 @@ func (x *MirrorState) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MirrorState.ProtoReflect.Descriptor instead.
 func (*MirrorState) Descriptor() ([]byte, []int) {
-	return file_v1_agent_proto_rawDescGZIP(), []int{5}
+	return file_v1_agent_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *MirrorState) GetMirrorId() string {
@@ -831,7 +960,7 @@ type ScrubState struct {
 
 func (x *ScrubState) Reset() {
 	*x = ScrubState{}
-	mi := &file_v1_agent_proto_msgTypes[6]
+	mi := &file_v1_agent_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -843,7 +972,7 @@ func (x *ScrubState) String() string {
 func (*ScrubState) ProtoMessage() {}
 
 func (x *ScrubState) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_agent_proto_msgTypes[6]
+	mi := &file_v1_agent_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -856,7 +985,7 @@ func (x *ScrubState) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ScrubState.ProtoReflect.Descriptor instead.
 func (*ScrubState) Descriptor() ([]byte, []int) {
-	return file_v1_agent_proto_rawDescGZIP(), []int{6}
+	return file_v1_agent_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *ScrubState) GetState() string {
@@ -919,7 +1048,7 @@ type LegState struct {
 
 func (x *LegState) Reset() {
 	*x = LegState{}
-	mi := &file_v1_agent_proto_msgTypes[7]
+	mi := &file_v1_agent_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -931,7 +1060,7 @@ func (x *LegState) String() string {
 func (*LegState) ProtoMessage() {}
 
 func (x *LegState) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_agent_proto_msgTypes[7]
+	mi := &file_v1_agent_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -944,7 +1073,7 @@ func (x *LegState) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LegState.ProtoReflect.Descriptor instead.
 func (*LegState) Descriptor() ([]byte, []int) {
-	return file_v1_agent_proto_rawDescGZIP(), []int{7}
+	return file_v1_agent_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *LegState) GetVdId() string {
@@ -1018,7 +1147,7 @@ type Unreached struct {
 
 func (x *Unreached) Reset() {
 	*x = Unreached{}
-	mi := &file_v1_agent_proto_msgTypes[8]
+	mi := &file_v1_agent_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1030,7 +1159,7 @@ func (x *Unreached) String() string {
 func (*Unreached) ProtoMessage() {}
 
 func (x *Unreached) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_agent_proto_msgTypes[8]
+	mi := &file_v1_agent_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1043,7 +1172,7 @@ func (x *Unreached) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Unreached.ProtoReflect.Descriptor instead.
 func (*Unreached) Descriptor() ([]byte, []int) {
-	return file_v1_agent_proto_rawDescGZIP(), []int{8}
+	return file_v1_agent_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *Unreached) GetCntlrId() string {
@@ -1099,7 +1228,7 @@ type ProbeRequest struct {
 
 func (x *ProbeRequest) Reset() {
 	*x = ProbeRequest{}
-	mi := &file_v1_agent_proto_msgTypes[9]
+	mi := &file_v1_agent_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1111,7 +1240,7 @@ func (x *ProbeRequest) String() string {
 func (*ProbeRequest) ProtoMessage() {}
 
 func (x *ProbeRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_agent_proto_msgTypes[9]
+	mi := &file_v1_agent_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1124,7 +1253,7 @@ func (x *ProbeRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ProbeRequest.ProtoReflect.Descriptor instead.
 func (*ProbeRequest) Descriptor() ([]byte, []int) {
-	return file_v1_agent_proto_rawDescGZIP(), []int{9}
+	return file_v1_agent_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *ProbeRequest) GetClusterId() string {
@@ -1157,7 +1286,7 @@ type ProbeReply struct {
 
 func (x *ProbeReply) Reset() {
 	*x = ProbeReply{}
-	mi := &file_v1_agent_proto_msgTypes[10]
+	mi := &file_v1_agent_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1169,7 +1298,7 @@ func (x *ProbeReply) String() string {
 func (*ProbeReply) ProtoMessage() {}
 
 func (x *ProbeReply) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_agent_proto_msgTypes[10]
+	mi := &file_v1_agent_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1182,7 +1311,7 @@ func (x *ProbeReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ProbeReply.ProtoReflect.Descriptor instead.
 func (*ProbeReply) Descriptor() ([]byte, []int) {
-	return file_v1_agent_proto_rawDescGZIP(), []int{10}
+	return file_v1_agent_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *ProbeReply) GetProblems() []string {
@@ -1206,7 +1335,7 @@ type HoldSnapRequest struct {
 
 func (x *HoldSnapRequest) Reset() {
 	*x = HoldSnapRequest{}
-	mi := &file_v1_agent_proto_msgTypes[11]
+	mi := &file_v1_agent_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1218,7 +1347,7 @@ func (x *HoldSnapRequest) String() string {
 func (*HoldSnapRequest) ProtoMessage() {}
 
 func (x *HoldSnapRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_agent_proto_msgTypes[11]
+	mi := &file_v1_agent_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1231,7 +1360,7 @@ func (x *HoldSnapRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HoldSnapRequest.ProtoReflect.Descriptor instead.
 func (*HoldSnapRequest) Descriptor() ([]byte, []int) {
-	return file_v1_agent_proto_rawDescGZIP(), []int{11}
+	return file_v1_agent_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *HoldSnapRequest) GetClusterId() string {
@@ -1284,7 +1413,7 @@ type HoldSnapReply struct {
 
 func (x *HoldSnapReply) Reset() {
 	*x = HoldSnapReply{}
-	mi := &file_v1_agent_proto_msgTypes[12]
+	mi := &file_v1_agent_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1296,7 +1425,7 @@ func (x *HoldSnapReply) String() string {
 func (*HoldSnapReply) ProtoMessage() {}
 
 func (x *HoldSnapReply) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_agent_proto_msgTypes[12]
+	mi := &file_v1_agent_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1309,7 +1438,7 @@ func (x *HoldSnapReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HoldSnapReply.ProtoReflect.Descriptor instead.
 func (*HoldSnapReply) Descriptor() ([]byte, []int) {
-	return file_v1_agent_proto_rawDescGZIP(), []int{12}
+	return file_v1_agent_proto_rawDescGZIP(), []int{13}
 }
 
 type ReleaseSnapRequest struct {
@@ -1324,7 +1453,7 @@ type ReleaseSnapRequest struct {
 
 func (x *ReleaseSnapRequest) Reset() {
 	*x = ReleaseSnapRequest{}
-	mi := &file_v1_agent_proto_msgTypes[13]
+	mi := &file_v1_agent_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1336,7 +1465,7 @@ func (x *ReleaseSnapRequest) String() string {
 func (*ReleaseSnapRequest) ProtoMessage() {}
 
 func (x *ReleaseSnapRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_agent_proto_msgTypes[13]
+	mi := &file_v1_agent_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1349,7 +1478,7 @@ func (x *ReleaseSnapRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReleaseSnapRequest.ProtoReflect.Descriptor instead.
 func (*ReleaseSnapRequest) Descriptor() ([]byte, []int) {
-	return file_v1_agent_proto_rawDescGZIP(), []int{13}
+	return file_v1_agent_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *ReleaseSnapRequest) GetClusterId() string {
@@ -1390,7 +1519,7 @@ type ReleaseSnapReply struct {
 
 func (x *ReleaseSnapReply) Reset() {
 	*x = ReleaseSnapReply{}
-	mi := &file_v1_agent_proto_msgTypes[14]
+	mi := &file_v1_agent_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1402,7 +1531,7 @@ func (x *ReleaseSnapReply) String() string {
 func (*ReleaseSnapReply) ProtoMessage() {}
 
 func (x *ReleaseSnapReply) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_agent_proto_msgTypes[14]
+	mi := &file_v1_agent_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1415,7 +1544,7 @@ func (x *ReleaseSnapReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReleaseSnapReply.ProtoReflect.Descriptor instead.
 func (*ReleaseSnapReply) Descriptor() ([]byte, []int) {
-	return file_v1_agent_proto_rawDescGZIP(), []int{14}
+	return file_v1_agent_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *ReleaseSnapReply) GetInForce() bool {
@@ -1442,7 +1571,7 @@ type OrphansRequest struct {
 
 func (x *OrphansRequest) Reset() {
 	*x = OrphansRequest{}
-	mi := &file_v1_agent_proto_msgTypes[15]
+	mi := &file_v1_agent_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1454,7 +1583,7 @@ func (x *OrphansRequest) String() string {
 func (*OrphansRequest) ProtoMessage() {}
 
 func (x *OrphansRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_agent_proto_msgTypes[15]
+	mi := &file_v1_agent_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1467,7 +1596,7 @@ func (x *OrphansRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use OrphansRequest.ProtoReflect.Descriptor instead.
 func (*OrphansRequest) Descriptor() ([]byte, []int) {
-	return file_v1_agent_proto_rawDescGZIP(), []int{15}
+	return file_v1_agent_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *OrphansRequest) GetClusterId() string {
@@ -1500,7 +1629,7 @@ type OrphansReply struct {
 
 func (x *OrphansReply) Reset() {
 	*x = OrphansReply{}
-	mi := &file_v1_agent_proto_msgTypes[16]
+	mi := &file_v1_agent_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1512,7 +1641,7 @@ func (x *OrphansReply) String() string {
 func (*OrphansReply) ProtoMessage() {}
 
 func (x *OrphansReply) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_agent_proto_msgTypes[16]
+	mi := &file_v1_agent_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1525,7 +1654,7 @@ func (x *OrphansReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use OrphansReply.ProtoReflect.Descriptor instead.
 func (*OrphansReply) Descriptor() ([]byte, []int) {
-	return file_v1_agent_proto_rawDescGZIP(), []int{16}
+	return file_v1_agent_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *OrphansReply) GetPds() []*PdSpec {
@@ -1568,7 +1697,7 @@ type StandByRequest struct {
 
 func (x *StandByRequest) Reset() {
 	*x = StandByRequest{}
-	mi := &file_v1_agent_proto_msgTypes[17]
+	mi := &file_v1_agent_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1580,7 +1709,7 @@ func (x *StandByRequest) String() string {
 func (*StandByRequest) ProtoMessage() {}
 
 func (x *StandByRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_agent_proto_msgTypes[17]
+	mi := &file_v1_agent_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1593,7 +1722,7 @@ func (x *StandByRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StandByRequest.ProtoReflect.Descriptor instead.
 func (*StandByRequest) Descriptor() ([]byte, []int) {
-	return file_v1_agent_proto_rawDescGZIP(), []int{17}
+	return file_v1_agent_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *StandByRequest) GetClusterId() string {
@@ -1632,7 +1761,7 @@ type StandByReply struct {
 
 func (x *StandByReply) Reset() {
 	*x = StandByReply{}
-	mi := &file_v1_agent_proto_msgTypes[18]
+	mi := &file_v1_agent_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1644,7 +1773,7 @@ func (x *StandByReply) String() string {
 func (*StandByReply) ProtoMessage() {}
 
 func (x *StandByReply) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_agent_proto_msgTypes[18]
+	mi := &file_v1_agent_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1657,7 +1786,7 @@ func (x *StandByReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StandByReply.ProtoReflect.Descriptor instead.
 func (*StandByReply) Descriptor() ([]byte, []int) {
-	return file_v1_agent_proto_rawDescGZIP(), []int{18}
+	return file_v1_agent_proto_rawDescGZIP(), []int{19}
 }
 
 type ScrubRequest struct {
@@ -1675,7 +1804,7 @@ type ScrubRequest struct {
 
 func (x *ScrubRequest) Reset() {
 	*x = ScrubRequest{}
-	mi := &file_v1_agent_proto_msgTypes[19]
+	mi := &file_v1_agent_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1687,7 +1816,7 @@ func (x *ScrubRequest) String() string {
 func (*ScrubRequest) ProtoMessage() {}
 
 func (x *ScrubRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_agent_proto_msgTypes[19]
+	mi := &file_v1_agent_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1700,7 +1829,7 @@ func (x *ScrubRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ScrubRequest.ProtoReflect.Descriptor instead.
 func (*ScrubRequest) Descriptor() ([]byte, []int) {
-	return file_v1_agent_proto_rawDescGZIP(), []int{19}
+	return file_v1_agent_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *ScrubRequest) GetClusterId() string {
@@ -1761,7 +1890,7 @@ type ScrubReply struct {
 
 func (x *ScrubReply) Reset() {
 	*x = ScrubReply{}
-	mi := &file_v1_agent_proto_msgTypes[20]
+	mi := &file_v1_agent_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1773,7 +1902,7 @@ func (x *ScrubReply) String() string {
 func (*ScrubReply) ProtoMessage() {}
 
 func (x *ScrubReply) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_agent_proto_msgTypes[20]
+	mi := &file_v1_agent_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1786,7 +1915,7 @@ func (x *ScrubReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ScrubReply.ProtoReflect.Descriptor instead.
 func (*ScrubReply) Descriptor() ([]byte, []int) {
-	return file_v1_agent_proto_rawDescGZIP(), []int{20}
+	return file_v1_agent_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *ScrubReply) GetProblems() []string {
@@ -1807,7 +1936,7 @@ type SyncReply struct {
 
 func (x *SyncReply) Reset() {
 	*x = SyncReply{}
-	mi := &file_v1_agent_proto_msgTypes[21]
+	mi := &file_v1_agent_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1819,7 +1948,7 @@ func (x *SyncReply) String() string {
 func (*SyncReply) ProtoMessage() {}
 
 func (x *SyncReply) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_agent_proto_msgTypes[21]
+	mi := &file_v1_agent_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1832,7 +1961,7 @@ func (x *SyncReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SyncReply.ProtoReflect.Descriptor instead.
 func (*SyncReply) Descriptor() ([]byte, []int) {
-	return file_v1_agent_proto_rawDescGZIP(), []int{21}
+	return file_v1_agent_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *SyncReply) GetVersion() uint64 {
@@ -1869,7 +1998,7 @@ type PdCapacity struct {
 
 func (x *PdCapacity) Reset() {
 	*x = PdCapacity{}
-	mi := &file_v1_agent_proto_msgTypes[22]
+	mi := &file_v1_agent_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1881,7 +2010,7 @@ func (x *PdCapacity) String() string {
 func (*PdCapacity) ProtoMessage() {}
 
 func (x *PdCapacity) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_agent_proto_msgTypes[22]
+	mi := &file_v1_agent_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1894,7 +2023,7 @@ func (x *PdCapacity) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PdCapacity.ProtoReflect.Descriptor instead.
 func (*PdCapacity) Descriptor() ([]byte, []int) {
-	return file_v1_agent_proto_rawDescGZIP(), []int{22}
+	return file_v1_agent_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *PdCapacity) GetPdId() string {
@@ -1945,7 +2074,7 @@ type SyncDnRequest struct {
 
 func (x *SyncDnRequest) Reset() {
 	*x = SyncDnRequest{}
-	mi := &file_v1_agent_proto_msgTypes[23]
+	mi := &file_v1_agent_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1957,7 +2086,7 @@ func (x *SyncDnRequest) String() string {
 func (*SyncDnRequest) ProtoMessage() {}
 
 func (x *SyncDnRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_agent_proto_msgTypes[23]
+	mi := &file_v1_agent_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1970,7 +2099,7 @@ func (x *SyncDnRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SyncDnRequest.ProtoReflect.Descriptor instead.
 func (*SyncDnRequest) Descriptor() ([]byte, []int) {
-	return file_v1_agent_proto_rawDescGZIP(), []int{23}
+	return file_v1_agent_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *SyncDnRequest) GetClusterId() string {
@@ -2058,7 +2187,7 @@ type VersionMark struct {
 
 func (x *VersionMark) Reset() {
 	*x = VersionMark{}
-	mi := &file_v1_agent_proto_msgTypes[24]
+	mi := &file_v1_agent_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2070,7 +2199,7 @@ func (x *VersionMark) String() string {
 func (*VersionMark) ProtoMessage() {}
 
 func (x *VersionMark) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_agent_proto_msgTypes[24]
+	mi := &file_v1_agent_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2083,7 +2212,7 @@ func (x *VersionMark) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VersionMark.ProtoReflect.Descriptor instead.
 func (*VersionMark) Descriptor() ([]byte, []int) {
-	return file_v1_agent_proto_rawDescGZIP(), []int{24}
+	return file_v1_agent_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *VersionMark) GetVersion() uint64 {
@@ -2114,7 +2243,7 @@ type PdSpec struct {
 
 func (x *PdSpec) Reset() {
 	*x = PdSpec{}
-	mi := &file_v1_agent_proto_msgTypes[25]
+	mi := &file_v1_agent_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2126,7 +2255,7 @@ func (x *PdSpec) String() string {
 func (*PdSpec) ProtoMessage() {}
 
 func (x *PdSpec) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_agent_proto_msgTypes[25]
+	mi := &file_v1_agent_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2139,7 +2268,7 @@ func (x *PdSpec) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PdSpec.ProtoReflect.Descriptor instead.
 func (*PdSpec) Descriptor() ([]byte, []int) {
-	return file_v1_agent_proto_rawDescGZIP(), []int{25}
+	return file_v1_agent_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *PdSpec) GetId() string {
@@ -2209,7 +2338,7 @@ type VdSpec struct {
 
 func (x *VdSpec) Reset() {
 	*x = VdSpec{}
-	mi := &file_v1_agent_proto_msgTypes[26]
+	mi := &file_v1_agent_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2221,7 +2350,7 @@ func (x *VdSpec) String() string {
 func (*VdSpec) ProtoMessage() {}
 
 func (x *VdSpec) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_agent_proto_msgTypes[26]
+	mi := &file_v1_agent_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2234,7 +2363,7 @@ func (x *VdSpec) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VdSpec.ProtoReflect.Descriptor instead.
 func (*VdSpec) Descriptor() ([]byte, []int) {
-	return file_v1_agent_proto_rawDescGZIP(), []int{26}
+	return file_v1_agent_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *VdSpec) GetId() string {
@@ -2338,7 +2467,7 @@ type SyncCnRequest struct {
 
 func (x *SyncCnRequest) Reset() {
 	*x = SyncCnRequest{}
-	mi := &file_v1_agent_proto_msgTypes[27]
+	mi := &file_v1_agent_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2350,7 +2479,7 @@ func (x *SyncCnRequest) String() string {
 func (*SyncCnRequest) ProtoMessage() {}
 
 func (x *SyncCnRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_agent_proto_msgTypes[27]
+	mi := &file_v1_agent_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2363,7 +2492,7 @@ func (x *SyncCnRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SyncCnRequest.ProtoReflect.Descriptor instead.
 func (*SyncCnRequest) Descriptor() ([]byte, []int) {
-	return file_v1_agent_proto_rawDescGZIP(), []int{27}
+	return file_v1_agent_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *SyncCnRequest) GetClusterId() string {
@@ -2471,7 +2600,7 @@ type CntlrSpec struct {
 
 func (x *CntlrSpec) Reset() {
 	*x = CntlrSpec{}
-	mi := &file_v1_agent_proto_msgTypes[28]
+	mi := &file_v1_agent_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2483,7 +2612,7 @@ func (x *CntlrSpec) String() string {
 func (*CntlrSpec) ProtoMessage() {}
 
 func (x *CntlrSpec) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_agent_proto_msgTypes[28]
+	mi := &file_v1_agent_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2496,7 +2625,7 @@ func (x *CntlrSpec) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CntlrSpec.ProtoReflect.Descriptor instead.
 func (*CntlrSpec) Descriptor() ([]byte, []int) {
-	return file_v1_agent_proto_rawDescGZIP(), []int{28}
+	return file_v1_agent_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *CntlrSpec) GetId() string {
@@ -2717,7 +2846,7 @@ type CloneSource struct {
 
 func (x *CloneSource) Reset() {
 	*x = CloneSource{}
-	mi := &file_v1_agent_proto_msgTypes[29]
+	mi := &file_v1_agent_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2729,7 +2858,7 @@ func (x *CloneSource) String() string {
 func (*CloneSource) ProtoMessage() {}
 
 func (x *CloneSource) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_agent_proto_msgTypes[29]
+	mi := &file_v1_agent_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2742,7 +2871,7 @@ func (x *CloneSource) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CloneSource.ProtoReflect.Descriptor instead.
 func (*CloneSource) Descriptor() ([]byte, []int) {
-	return file_v1_agent_proto_rawDescGZIP(), []int{29}
+	return file_v1_agent_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *CloneSource) GetName() string {
@@ -2815,7 +2944,7 @@ type CloneState struct {
 
 func (x *CloneState) Reset() {
 	*x = CloneState{}
-	mi := &file_v1_agent_proto_msgTypes[30]
+	mi := &file_v1_agent_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2827,7 +2956,7 @@ func (x *CloneState) String() string {
 func (*CloneState) ProtoMessage() {}
 
 func (x *CloneState) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_agent_proto_msgTypes[30]
+	mi := &file_v1_agent_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2840,7 +2969,7 @@ func (x *CloneState) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CloneState.ProtoReflect.Descriptor instead.
 func (*CloneState) Descriptor() ([]byte, []int) {
-	return file_v1_agent_proto_rawDescGZIP(), []int{30}
+	return file_v1_agent_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *CloneState) GetDaId() string {
@@ -2892,7 +3021,7 @@ type Limits struct {
 
 func (x *Limits) Reset() {
 	*x = Limits{}
-	mi := &file_v1_agent_proto_msgTypes[31]
+	mi := &file_v1_agent_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2904,7 +3033,7 @@ func (x *Limits) String() string {
 func (*Limits) ProtoMessage() {}
 
 func (x *Limits) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_agent_proto_msgTypes[31]
+	mi := &file_v1_agent_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2917,7 +3046,7 @@ func (x *Limits) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Limits.ProtoReflect.Descriptor instead.
 func (*Limits) Descriptor() ([]byte, []int) {
-	return file_v1_agent_proto_rawDescGZIP(), []int{31}
+	return file_v1_agent_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *Limits) GetRwIosPerSec() uint64 {
@@ -2968,7 +3097,7 @@ type SnapSpec struct {
 
 func (x *SnapSpec) Reset() {
 	*x = SnapSpec{}
-	mi := &file_v1_agent_proto_msgTypes[32]
+	mi := &file_v1_agent_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2980,7 +3109,7 @@ func (x *SnapSpec) String() string {
 func (*SnapSpec) ProtoMessage() {}
 
 func (x *SnapSpec) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_agent_proto_msgTypes[32]
+	mi := &file_v1_agent_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2993,7 +3122,7 @@ func (x *SnapSpec) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SnapSpec.ProtoReflect.Descriptor instead.
 func (*SnapSpec) Descriptor() ([]byte, []int) {
-	return file_v1_agent_proto_rawDescGZIP(), []int{32}
+	return file_v1_agent_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *SnapSpec) GetId() string {
@@ -3046,7 +3175,7 @@ type GrpSpec struct {
 
 func (x *GrpSpec) Reset() {
 	*x = GrpSpec{}
-	mi := &file_v1_agent_proto_msgTypes[33]
+	mi := &file_v1_agent_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3058,7 +3187,7 @@ func (x *GrpSpec) String() string {
 func (*GrpSpec) ProtoMessage() {}
 
 func (x *GrpSpec) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_agent_proto_msgTypes[33]
+	mi := &file_v1_agent_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3071,7 +3200,7 @@ func (x *GrpSpec) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GrpSpec.ProtoReflect.Descriptor instead.
 func (*GrpSpec) Descriptor() ([]byte, []int) {
-	return file_v1_agent_proto_rawDescGZIP(), []int{33}
+	return file_v1_agent_proto_rawDescGZIP(), []int{34}
 }
 
 func (x *GrpSpec) GetId() string {
@@ -3139,7 +3268,7 @@ type MirrorSpec struct {
 
 func (x *MirrorSpec) Reset() {
 	*x = MirrorSpec{}
-	mi := &file_v1_agent_proto_msgTypes[34]
+	mi := &file_v1_agent_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3151,7 +3280,7 @@ func (x *MirrorSpec) String() string {
 func (*MirrorSpec) ProtoMessage() {}
 
 func (x *MirrorSpec) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_agent_proto_msgTypes[34]
+	mi := &file_v1_agent_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3164,7 +3293,7 @@ func (x *MirrorSpec) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MirrorSpec.ProtoReflect.Descriptor instead.
 func (*MirrorSpec) Descriptor() ([]byte, []int) {
-	return file_v1_agent_proto_rawDescGZIP(), []int{34}
+	return file_v1_agent_proto_rawDescGZIP(), []int{35}
 }
 
 func (x *MirrorSpec) GetId() string {
@@ -3215,7 +3344,7 @@ type LegSpec struct {
 
 func (x *LegSpec) Reset() {
 	*x = LegSpec{}
-	mi := &file_v1_agent_proto_msgTypes[35]
+	mi := &file_v1_agent_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3227,7 +3356,7 @@ func (x *LegSpec) String() string {
 func (*LegSpec) ProtoMessage() {}
 
 func (x *LegSpec) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_agent_proto_msgTypes[35]
+	mi := &file_v1_agent_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3240,7 +3369,7 @@ func (x *LegSpec) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LegSpec.ProtoReflect.Descriptor instead.
 func (*LegSpec) Descriptor() ([]byte, []int) {
-	return file_v1_agent_proto_rawDescGZIP(), []int{35}
+	return file_v1_agent_proto_rawDescGZIP(), []int{36}
 }
 
 func (x *LegSpec) GetVd() *VdTarget {
@@ -3278,7 +3407,7 @@ type VdTarget struct {
 
 func (x *VdTarget) Reset() {
 	*x = VdTarget{}
-	mi := &file_v1_agent_proto_msgTypes[36]
+	mi := &file_v1_agent_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3290,7 +3419,7 @@ func (x *VdTarget) String() string {
 func (*VdTarget) ProtoMessage() {}
 
 func (x *VdTarget) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_agent_proto_msgTypes[36]
+	mi := &file_v1_agent_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3303,7 +3432,7 @@ func (x *VdTarget) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VdTarget.ProtoReflect.Descriptor instead.
 func (*VdTarget) Descriptor() ([]byte, []int) {
-	return file_v1_agent_proto_rawDescGZIP(), []int{36}
+	return file_v1_agent_proto_rawDescGZIP(), []int{37}
 }
 
 func (x *VdTarget) GetVdId() string {
@@ -3375,7 +3504,7 @@ type ExpSpec struct {
 
 func (x *ExpSpec) Reset() {
 	*x = ExpSpec{}
-	mi := &file_v1_agent_proto_msgTypes[37]
+	mi := &file_v1_agent_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3387,7 +3516,7 @@ func (x *ExpSpec) String() string {
 func (*ExpSpec) ProtoMessage() {}
 
 func (x *ExpSpec) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_agent_proto_msgTypes[37]
+	mi := &file_v1_agent_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3400,7 +3529,7 @@ func (x *ExpSpec) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExpSpec.ProtoReflect.Descriptor instead.
 func (*ExpSpec) Descriptor() ([]byte, []int) {
-	return file_v1_agent_proto_rawDescGZIP(), []int{37}
+	return file_v1_agent_proto_rawDescGZIP(), []int{38}
 }
 
 func (x *ExpSpec) GetId() string {
@@ -3514,7 +3643,7 @@ type AuthHost struct {
 
 func (x *AuthHost) Reset() {
 	*x = AuthHost{}
-	mi := &file_v1_agent_proto_msgTypes[38]
+	mi := &file_v1_agent_proto_msgTypes[39]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3526,7 +3655,7 @@ func (x *AuthHost) String() string {
 func (*AuthHost) ProtoMessage() {}
 
 func (x *AuthHost) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_agent_proto_msgTypes[38]
+	mi := &file_v1_agent_proto_msgTypes[39]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3539,7 +3668,7 @@ func (x *AuthHost) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AuthHost.ProtoReflect.Descriptor instead.
 func (*AuthHost) Descriptor() ([]byte, []int) {
-	return file_v1_agent_proto_rawDescGZIP(), []int{38}
+	return file_v1_agent_proto_rawDescGZIP(), []int{39}
 }
 
 func (x *AuthHost) GetNqn() string {
@@ -3575,7 +3704,7 @@ type AuthKeys struct {
 
 func (x *AuthKeys) Reset() {
 	*x = AuthKeys{}
-	mi := &file_v1_agent_proto_msgTypes[39]
+	mi := &file_v1_agent_proto_msgTypes[40]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3587,7 +3716,7 @@ func (x *AuthKeys) String() string {
 func (*AuthKeys) ProtoMessage() {}
 
 func (x *AuthKeys) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_agent_proto_msgTypes[39]
+	mi := &file_v1_agent_proto_msgTypes[40]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3600,7 +3729,7 @@ func (x *AuthKeys) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AuthKeys.ProtoReflect.Descriptor instead.
 func (*AuthKeys) Descriptor() ([]byte, []int) {
-	return file_v1_agent_proto_rawDescGZIP(), []int{39}
+	return file_v1_agent_proto_rawDescGZIP(), []int{40}
 }
 
 func (x *AuthKeys) GetId() string {
@@ -3634,7 +3763,7 @@ type ListDisksRequest struct {
 
 func (x *ListDisksRequest) Reset() {
 	*x = ListDisksRequest{}
-	mi := &file_v1_agent_proto_msgTypes[40]
+	mi := &file_v1_agent_proto_msgTypes[41]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3646,7 +3775,7 @@ func (x *ListDisksRequest) String() string {
 func (*ListDisksRequest) ProtoMessage() {}
 
 func (x *ListDisksRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_agent_proto_msgTypes[40]
+	mi := &file_v1_agent_proto_msgTypes[41]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3659,7 +3788,7 @@ func (x *ListDisksRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListDisksRequest.ProtoReflect.Descriptor instead.
 func (*ListDisksRequest) Descriptor() ([]byte, []int) {
-	return file_v1_agent_proto_rawDescGZIP(), []int{40}
+	return file_v1_agent_proto_rawDescGZIP(), []int{41}
 }
 
 func (x *ListDisksRequest) GetClusterId() string {
@@ -3685,7 +3814,7 @@ type ListDisksReply struct {
 
 func (x *ListDisksReply) Reset() {
 	*x = ListDisksReply{}
-	mi := &file_v1_agent_proto_msgTypes[41]
+	mi := &file_v1_agent_proto_msgTypes[42]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3697,7 +3826,7 @@ func (x *ListDisksReply) String() string {
 func (*ListDisksReply) ProtoMessage() {}
 
 func (x *ListDisksReply) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_agent_proto_msgTypes[41]
+	mi := &file_v1_agent_proto_msgTypes[42]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3710,7 +3839,7 @@ func (x *ListDisksReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListDisksReply.ProtoReflect.Descriptor instead.
 func (*ListDisksReply) Descriptor() ([]byte, []int) {
-	return file_v1_agent_proto_rawDescGZIP(), []int{41}
+	return file_v1_agent_proto_rawDescGZIP(), []int{42}
 }
 
 func (x *ListDisksReply) GetDisks() []*Disk {
@@ -3740,7 +3869,7 @@ type Disk struct {
 
 func (x *Disk) Reset() {
 	*x = Disk{}
-	mi := &file_v1_agent_proto_msgTypes[42]
+	mi := &file_v1_agent_proto_msgTypes[43]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3752,7 +3881,7 @@ func (x *Disk) String() string {
 func (*Disk) ProtoMessage() {}
 
 func (x *Disk) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_agent_proto_msgTypes[42]
+	mi := &file_v1_agent_proto_msgTypes[43]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3765,7 +3894,7 @@ func (x *Disk) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Disk.ProtoReflect.Descriptor instead.
 func (*Disk) Descriptor() ([]byte, []int) {
-	return file_v1_agent_proto_rawDescGZIP(), []int{42}
+	return file_v1_agent_proto_rawDescGZIP(), []int{43}
 }
 
 func (x *Disk) GetPath() string {
@@ -3854,7 +3983,7 @@ const file_v1_agent_proto_rawDesc = "" +
 	"held_bytes\x18\v \x01(\x04R\theldBytes\x12\x1d\n" +
 	"\n" +
 	"size_bytes\x18n \x01(\x04R\tsizeBytes\x12,\n" +
-	"\x06rolled\x18\f \x01(\x0e2\x14.vda.v1.SnapRollbackR\x06rolled\"\xe1\x01\n" +
+	"\x06rolled\x18\f \x01(\x0e2\x14.vda.v1.SnapRollbackR\x06rolled\"\xaf\x02\n" +
 	"\x10HeartbeatRequest\x12\x1d\n" +
 	"\n" +
 	"cluster_id\x18\x01 \x01(\tR\tclusterId\x12\x17\n" +
@@ -3863,7 +3992,9 @@ const file_v1_agent_proto_rawDesc = "" +
 	"\vlease_stamp\x18\x04 \x01(\x04R\n" +
 	"leaseStamp\x12$\n" +
 	"\x0elease_start_id\x18\x05 \x01(\tR\fleaseStartId\x123\n" +
-	"\bsecurity\x18\x06 \x01(\v2\x17.vda.v1.ClusterSecurityR\bsecurity\"\xa7\x06\n" +
+	"\bsecurity\x18\x06 \x01(\v2\x17.vda.v1.ClusterSecurityR\bsecurity\x12%\n" +
+	"\x0etakes_refusals\x18\a \x01(\bR\rtakesRefusals\x12%\n" +
+	"\x0erefusals_taken\x18\b \x03(\x04R\rrefusalsTaken\"\xd4\x06\n" +
 	"\x0eHeartbeatReply\x12\x1d\n" +
 	"\n" +
 	"cluster_id\x18\x01 \x01(\tR\tclusterId\x12\x18\n" +
@@ -3886,10 +4017,21 @@ const file_v1_agent_proto_rawDesc = "" +
 	"can_mirror\x18\x0e \x01(\bR\tcanMirror\x12\x19\n" +
 	"\bcan_auth\x18\x0f \x01(\bR\acanAuth\x12#\n" +
 	"\ragent_version\x18F \x01(\tR\fagentVersion\x12*\n" +
-	"\x06spaces\x18< \x03(\v2\x12.vda.v1.SpaceStateR\x06spaces\x1a;\n" +
+	"\x06spaces\x18< \x03(\v2\x12.vda.v1.SpaceStateR\x06spaces\x12+\n" +
+	"\brefusals\x18x \x03(\v2\x0f.vda.v1.RefusalR\brefusals\x1a;\n" +
 	"\rVdEpochsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\x04R\x05value:\x028\x01\"u\n" +
+	"\x05value\x18\x02 \x01(\x04R\x05value:\x028\x01\"\xc1\x01\n" +
+	"\aRefusal\x12\x10\n" +
+	"\x03seq\x18\x01 \x01(\x04R\x03seq\x12\x16\n" +
+	"\x06method\x18\x02 \x01(\tR\x06method\x12\x12\n" +
+	"\x04peer\x18\x03 \x01(\tR\x04peer\x12\x16\n" +
+	"\x06caller\x18\x04 \x01(\tR\x06caller\x12\x1d\n" +
+	"\n" +
+	"reply_code\x18\x05 \x01(\rR\treplyCode\x12\x10\n" +
+	"\x03msg\x18\x06 \x01(\tR\x03msg\x12\x14\n" +
+	"\x05count\x18\a \x01(\rR\x05count\x12\x19\n" +
+	"\bfirst_us\x18\b \x01(\x03R\afirstUs\"u\n" +
 	"\n" +
 	"SpaceState\x12\x13\n" +
 	"\x05da_id\x18\x01 \x01(\tR\x04daId\x12\x12\n" +
@@ -4226,7 +4368,7 @@ func file_v1_agent_proto_rawDescGZIP() []byte {
 }
 
 var file_v1_agent_proto_enumTypes = make([]protoimpl.EnumInfo, 3)
-var file_v1_agent_proto_msgTypes = make([]protoimpl.MessageInfo, 44)
+var file_v1_agent_proto_msgTypes = make([]protoimpl.MessageInfo, 45)
 var file_v1_agent_proto_goTypes = []any{
 	(SnapState)(0),             // 0: vda.v1.SnapState
 	(SnapRollback)(0),          // 1: vda.v1.SnapRollback
@@ -4235,123 +4377,125 @@ var file_v1_agent_proto_goTypes = []any{
 	(*ObjectState)(nil),        // 4: vda.v1.ObjectState
 	(*HeartbeatRequest)(nil),   // 5: vda.v1.HeartbeatRequest
 	(*HeartbeatReply)(nil),     // 6: vda.v1.HeartbeatReply
-	(*SpaceState)(nil),         // 7: vda.v1.SpaceState
-	(*MirrorState)(nil),        // 8: vda.v1.MirrorState
-	(*ScrubState)(nil),         // 9: vda.v1.ScrubState
-	(*LegState)(nil),           // 10: vda.v1.LegState
-	(*Unreached)(nil),          // 11: vda.v1.Unreached
-	(*ProbeRequest)(nil),       // 12: vda.v1.ProbeRequest
-	(*ProbeReply)(nil),         // 13: vda.v1.ProbeReply
-	(*HoldSnapRequest)(nil),    // 14: vda.v1.HoldSnapRequest
-	(*HoldSnapReply)(nil),      // 15: vda.v1.HoldSnapReply
-	(*ReleaseSnapRequest)(nil), // 16: vda.v1.ReleaseSnapRequest
-	(*ReleaseSnapReply)(nil),   // 17: vda.v1.ReleaseSnapReply
-	(*OrphansRequest)(nil),     // 18: vda.v1.OrphansRequest
-	(*OrphansReply)(nil),       // 19: vda.v1.OrphansReply
-	(*StandByRequest)(nil),     // 20: vda.v1.StandByRequest
-	(*StandByReply)(nil),       // 21: vda.v1.StandByReply
-	(*ScrubRequest)(nil),       // 22: vda.v1.ScrubRequest
-	(*ScrubReply)(nil),         // 23: vda.v1.ScrubReply
-	(*SyncReply)(nil),          // 24: vda.v1.SyncReply
-	(*PdCapacity)(nil),         // 25: vda.v1.PdCapacity
-	(*SyncDnRequest)(nil),      // 26: vda.v1.SyncDnRequest
-	(*VersionMark)(nil),        // 27: vda.v1.VersionMark
-	(*PdSpec)(nil),             // 28: vda.v1.PdSpec
-	(*VdSpec)(nil),             // 29: vda.v1.VdSpec
-	(*SyncCnRequest)(nil),      // 30: vda.v1.SyncCnRequest
-	(*CntlrSpec)(nil),          // 31: vda.v1.CntlrSpec
-	(*CloneSource)(nil),        // 32: vda.v1.CloneSource
-	(*CloneState)(nil),         // 33: vda.v1.CloneState
-	(*Limits)(nil),             // 34: vda.v1.Limits
-	(*SnapSpec)(nil),           // 35: vda.v1.SnapSpec
-	(*GrpSpec)(nil),            // 36: vda.v1.GrpSpec
-	(*MirrorSpec)(nil),         // 37: vda.v1.MirrorSpec
-	(*LegSpec)(nil),            // 38: vda.v1.LegSpec
-	(*VdTarget)(nil),           // 39: vda.v1.VdTarget
-	(*ExpSpec)(nil),            // 40: vda.v1.ExpSpec
-	(*AuthHost)(nil),           // 41: vda.v1.AuthHost
-	(*AuthKeys)(nil),           // 42: vda.v1.AuthKeys
-	(*ListDisksRequest)(nil),   // 43: vda.v1.ListDisksRequest
-	(*ListDisksReply)(nil),     // 44: vda.v1.ListDisksReply
-	(*Disk)(nil),               // 45: vda.v1.Disk
-	nil,                        // 46: vda.v1.HeartbeatReply.VdEpochsEntry
-	(*ClusterSecurity)(nil),    // 47: vda.v1.ClusterSecurity
+	(*Refusal)(nil),            // 7: vda.v1.Refusal
+	(*SpaceState)(nil),         // 8: vda.v1.SpaceState
+	(*MirrorState)(nil),        // 9: vda.v1.MirrorState
+	(*ScrubState)(nil),         // 10: vda.v1.ScrubState
+	(*LegState)(nil),           // 11: vda.v1.LegState
+	(*Unreached)(nil),          // 12: vda.v1.Unreached
+	(*ProbeRequest)(nil),       // 13: vda.v1.ProbeRequest
+	(*ProbeReply)(nil),         // 14: vda.v1.ProbeReply
+	(*HoldSnapRequest)(nil),    // 15: vda.v1.HoldSnapRequest
+	(*HoldSnapReply)(nil),      // 16: vda.v1.HoldSnapReply
+	(*ReleaseSnapRequest)(nil), // 17: vda.v1.ReleaseSnapRequest
+	(*ReleaseSnapReply)(nil),   // 18: vda.v1.ReleaseSnapReply
+	(*OrphansRequest)(nil),     // 19: vda.v1.OrphansRequest
+	(*OrphansReply)(nil),       // 20: vda.v1.OrphansReply
+	(*StandByRequest)(nil),     // 21: vda.v1.StandByRequest
+	(*StandByReply)(nil),       // 22: vda.v1.StandByReply
+	(*ScrubRequest)(nil),       // 23: vda.v1.ScrubRequest
+	(*ScrubReply)(nil),         // 24: vda.v1.ScrubReply
+	(*SyncReply)(nil),          // 25: vda.v1.SyncReply
+	(*PdCapacity)(nil),         // 26: vda.v1.PdCapacity
+	(*SyncDnRequest)(nil),      // 27: vda.v1.SyncDnRequest
+	(*VersionMark)(nil),        // 28: vda.v1.VersionMark
+	(*PdSpec)(nil),             // 29: vda.v1.PdSpec
+	(*VdSpec)(nil),             // 30: vda.v1.VdSpec
+	(*SyncCnRequest)(nil),      // 31: vda.v1.SyncCnRequest
+	(*CntlrSpec)(nil),          // 32: vda.v1.CntlrSpec
+	(*CloneSource)(nil),        // 33: vda.v1.CloneSource
+	(*CloneState)(nil),         // 34: vda.v1.CloneState
+	(*Limits)(nil),             // 35: vda.v1.Limits
+	(*SnapSpec)(nil),           // 36: vda.v1.SnapSpec
+	(*GrpSpec)(nil),            // 37: vda.v1.GrpSpec
+	(*MirrorSpec)(nil),         // 38: vda.v1.MirrorSpec
+	(*LegSpec)(nil),            // 39: vda.v1.LegSpec
+	(*VdTarget)(nil),           // 40: vda.v1.VdTarget
+	(*ExpSpec)(nil),            // 41: vda.v1.ExpSpec
+	(*AuthHost)(nil),           // 42: vda.v1.AuthHost
+	(*AuthKeys)(nil),           // 43: vda.v1.AuthKeys
+	(*ListDisksRequest)(nil),   // 44: vda.v1.ListDisksRequest
+	(*ListDisksReply)(nil),     // 45: vda.v1.ListDisksReply
+	(*Disk)(nil),               // 46: vda.v1.Disk
+	nil,                        // 47: vda.v1.HeartbeatReply.VdEpochsEntry
+	(*ClusterSecurity)(nil),    // 48: vda.v1.ClusterSecurity
 }
 var file_v1_agent_proto_depIdxs = []int32{
 	1,  // 0: vda.v1.ObjectState.rolled:type_name -> vda.v1.SnapRollback
-	47, // 1: vda.v1.HeartbeatRequest.security:type_name -> vda.v1.ClusterSecurity
+	48, // 1: vda.v1.HeartbeatRequest.security:type_name -> vda.v1.ClusterSecurity
 	4,  // 2: vda.v1.HeartbeatReply.states:type_name -> vda.v1.ObjectState
-	11, // 3: vda.v1.HeartbeatReply.unreached:type_name -> vda.v1.Unreached
-	46, // 4: vda.v1.HeartbeatReply.vd_epochs:type_name -> vda.v1.HeartbeatReply.VdEpochsEntry
-	8,  // 5: vda.v1.HeartbeatReply.mirrors:type_name -> vda.v1.MirrorState
-	33, // 6: vda.v1.HeartbeatReply.clones:type_name -> vda.v1.CloneState
-	7,  // 7: vda.v1.HeartbeatReply.spaces:type_name -> vda.v1.SpaceState
-	10, // 8: vda.v1.MirrorState.legs:type_name -> vda.v1.LegState
-	9,  // 9: vda.v1.MirrorState.scrub:type_name -> vda.v1.ScrubState
-	2,  // 10: vda.v1.LegState.role:type_name -> vda.v1.LegRole
-	3,  // 11: vda.v1.ProbeRequest.addresses:type_name -> vda.v1.ListenerConf
-	28, // 12: vda.v1.OrphansReply.pds:type_name -> vda.v1.PdSpec
-	29, // 13: vda.v1.OrphansReply.vds:type_name -> vda.v1.VdSpec
-	31, // 14: vda.v1.OrphansReply.cntlrs:type_name -> vda.v1.CntlrSpec
-	31, // 15: vda.v1.OrphansReply.wide_cntlrs:type_name -> vda.v1.CntlrSpec
-	4,  // 16: vda.v1.SyncReply.states:type_name -> vda.v1.ObjectState
-	25, // 17: vda.v1.SyncReply.capacities:type_name -> vda.v1.PdCapacity
-	3,  // 18: vda.v1.SyncDnRequest.listener:type_name -> vda.v1.ListenerConf
-	28, // 19: vda.v1.SyncDnRequest.pds:type_name -> vda.v1.PdSpec
-	29, // 20: vda.v1.SyncDnRequest.vds:type_name -> vda.v1.VdSpec
-	27, // 21: vda.v1.SyncDnRequest.marks:type_name -> vda.v1.VersionMark
-	3,  // 22: vda.v1.SyncCnRequest.listener:type_name -> vda.v1.ListenerConf
-	31, // 23: vda.v1.SyncCnRequest.cntlrs:type_name -> vda.v1.CntlrSpec
-	27, // 24: vda.v1.SyncCnRequest.marks:type_name -> vda.v1.VersionMark
-	36, // 25: vda.v1.CntlrSpec.grps:type_name -> vda.v1.GrpSpec
-	40, // 26: vda.v1.CntlrSpec.exps:type_name -> vda.v1.ExpSpec
-	3,  // 27: vda.v1.CntlrSpec.primary_listener:type_name -> vda.v1.ListenerConf
-	34, // 28: vda.v1.CntlrSpec.limits:type_name -> vda.v1.Limits
-	35, // 29: vda.v1.CntlrSpec.snaps:type_name -> vda.v1.SnapSpec
-	32, // 30: vda.v1.CntlrSpec.source:type_name -> vda.v1.CloneSource
-	3,  // 31: vda.v1.CloneSource.listeners:type_name -> vda.v1.ListenerConf
-	0,  // 32: vda.v1.SnapSpec.state:type_name -> vda.v1.SnapState
-	1,  // 33: vda.v1.SnapSpec.rollback:type_name -> vda.v1.SnapRollback
-	39, // 34: vda.v1.GrpSpec.vds:type_name -> vda.v1.VdTarget
-	37, // 35: vda.v1.GrpSpec.mirrors:type_name -> vda.v1.MirrorSpec
-	37, // 36: vda.v1.GrpSpec.columns:type_name -> vda.v1.MirrorSpec
-	38, // 37: vda.v1.MirrorSpec.legs:type_name -> vda.v1.LegSpec
-	39, // 38: vda.v1.LegSpec.vd:type_name -> vda.v1.VdTarget
-	2,  // 39: vda.v1.LegSpec.role:type_name -> vda.v1.LegRole
-	3,  // 40: vda.v1.VdTarget.listener:type_name -> vda.v1.ListenerConf
-	41, // 41: vda.v1.ExpSpec.auth_hosts:type_name -> vda.v1.AuthHost
-	42, // 42: vda.v1.AuthHost.new:type_name -> vda.v1.AuthKeys
-	42, // 43: vda.v1.AuthHost.old:type_name -> vda.v1.AuthKeys
-	45, // 44: vda.v1.ListDisksReply.disks:type_name -> vda.v1.Disk
-	5,  // 45: vda.v1.DnAgent.Heartbeat:input_type -> vda.v1.HeartbeatRequest
-	26, // 46: vda.v1.DnAgent.Sync:input_type -> vda.v1.SyncDnRequest
-	18, // 47: vda.v1.DnAgent.Orphans:input_type -> vda.v1.OrphansRequest
-	43, // 48: vda.v1.DnAgent.ListDisks:input_type -> vda.v1.ListDisksRequest
-	5,  // 49: vda.v1.CnAgent.Heartbeat:input_type -> vda.v1.HeartbeatRequest
-	30, // 50: vda.v1.CnAgent.Sync:input_type -> vda.v1.SyncCnRequest
-	18, // 51: vda.v1.CnAgent.Orphans:input_type -> vda.v1.OrphansRequest
-	12, // 52: vda.v1.CnAgent.Probe:input_type -> vda.v1.ProbeRequest
-	20, // 53: vda.v1.CnAgent.StandBy:input_type -> vda.v1.StandByRequest
-	22, // 54: vda.v1.CnAgent.Scrub:input_type -> vda.v1.ScrubRequest
-	14, // 55: vda.v1.CnAgent.HoldSnap:input_type -> vda.v1.HoldSnapRequest
-	16, // 56: vda.v1.CnAgent.ReleaseSnap:input_type -> vda.v1.ReleaseSnapRequest
-	6,  // 57: vda.v1.DnAgent.Heartbeat:output_type -> vda.v1.HeartbeatReply
-	24, // 58: vda.v1.DnAgent.Sync:output_type -> vda.v1.SyncReply
-	19, // 59: vda.v1.DnAgent.Orphans:output_type -> vda.v1.OrphansReply
-	44, // 60: vda.v1.DnAgent.ListDisks:output_type -> vda.v1.ListDisksReply
-	6,  // 61: vda.v1.CnAgent.Heartbeat:output_type -> vda.v1.HeartbeatReply
-	24, // 62: vda.v1.CnAgent.Sync:output_type -> vda.v1.SyncReply
-	19, // 63: vda.v1.CnAgent.Orphans:output_type -> vda.v1.OrphansReply
-	13, // 64: vda.v1.CnAgent.Probe:output_type -> vda.v1.ProbeReply
-	21, // 65: vda.v1.CnAgent.StandBy:output_type -> vda.v1.StandByReply
-	23, // 66: vda.v1.CnAgent.Scrub:output_type -> vda.v1.ScrubReply
-	15, // 67: vda.v1.CnAgent.HoldSnap:output_type -> vda.v1.HoldSnapReply
-	17, // 68: vda.v1.CnAgent.ReleaseSnap:output_type -> vda.v1.ReleaseSnapReply
-	57, // [57:69] is the sub-list for method output_type
-	45, // [45:57] is the sub-list for method input_type
-	45, // [45:45] is the sub-list for extension type_name
-	45, // [45:45] is the sub-list for extension extendee
-	0,  // [0:45] is the sub-list for field type_name
+	12, // 3: vda.v1.HeartbeatReply.unreached:type_name -> vda.v1.Unreached
+	47, // 4: vda.v1.HeartbeatReply.vd_epochs:type_name -> vda.v1.HeartbeatReply.VdEpochsEntry
+	9,  // 5: vda.v1.HeartbeatReply.mirrors:type_name -> vda.v1.MirrorState
+	34, // 6: vda.v1.HeartbeatReply.clones:type_name -> vda.v1.CloneState
+	8,  // 7: vda.v1.HeartbeatReply.spaces:type_name -> vda.v1.SpaceState
+	7,  // 8: vda.v1.HeartbeatReply.refusals:type_name -> vda.v1.Refusal
+	11, // 9: vda.v1.MirrorState.legs:type_name -> vda.v1.LegState
+	10, // 10: vda.v1.MirrorState.scrub:type_name -> vda.v1.ScrubState
+	2,  // 11: vda.v1.LegState.role:type_name -> vda.v1.LegRole
+	3,  // 12: vda.v1.ProbeRequest.addresses:type_name -> vda.v1.ListenerConf
+	29, // 13: vda.v1.OrphansReply.pds:type_name -> vda.v1.PdSpec
+	30, // 14: vda.v1.OrphansReply.vds:type_name -> vda.v1.VdSpec
+	32, // 15: vda.v1.OrphansReply.cntlrs:type_name -> vda.v1.CntlrSpec
+	32, // 16: vda.v1.OrphansReply.wide_cntlrs:type_name -> vda.v1.CntlrSpec
+	4,  // 17: vda.v1.SyncReply.states:type_name -> vda.v1.ObjectState
+	26, // 18: vda.v1.SyncReply.capacities:type_name -> vda.v1.PdCapacity
+	3,  // 19: vda.v1.SyncDnRequest.listener:type_name -> vda.v1.ListenerConf
+	29, // 20: vda.v1.SyncDnRequest.pds:type_name -> vda.v1.PdSpec
+	30, // 21: vda.v1.SyncDnRequest.vds:type_name -> vda.v1.VdSpec
+	28, // 22: vda.v1.SyncDnRequest.marks:type_name -> vda.v1.VersionMark
+	3,  // 23: vda.v1.SyncCnRequest.listener:type_name -> vda.v1.ListenerConf
+	32, // 24: vda.v1.SyncCnRequest.cntlrs:type_name -> vda.v1.CntlrSpec
+	28, // 25: vda.v1.SyncCnRequest.marks:type_name -> vda.v1.VersionMark
+	37, // 26: vda.v1.CntlrSpec.grps:type_name -> vda.v1.GrpSpec
+	41, // 27: vda.v1.CntlrSpec.exps:type_name -> vda.v1.ExpSpec
+	3,  // 28: vda.v1.CntlrSpec.primary_listener:type_name -> vda.v1.ListenerConf
+	35, // 29: vda.v1.CntlrSpec.limits:type_name -> vda.v1.Limits
+	36, // 30: vda.v1.CntlrSpec.snaps:type_name -> vda.v1.SnapSpec
+	33, // 31: vda.v1.CntlrSpec.source:type_name -> vda.v1.CloneSource
+	3,  // 32: vda.v1.CloneSource.listeners:type_name -> vda.v1.ListenerConf
+	0,  // 33: vda.v1.SnapSpec.state:type_name -> vda.v1.SnapState
+	1,  // 34: vda.v1.SnapSpec.rollback:type_name -> vda.v1.SnapRollback
+	40, // 35: vda.v1.GrpSpec.vds:type_name -> vda.v1.VdTarget
+	38, // 36: vda.v1.GrpSpec.mirrors:type_name -> vda.v1.MirrorSpec
+	38, // 37: vda.v1.GrpSpec.columns:type_name -> vda.v1.MirrorSpec
+	39, // 38: vda.v1.MirrorSpec.legs:type_name -> vda.v1.LegSpec
+	40, // 39: vda.v1.LegSpec.vd:type_name -> vda.v1.VdTarget
+	2,  // 40: vda.v1.LegSpec.role:type_name -> vda.v1.LegRole
+	3,  // 41: vda.v1.VdTarget.listener:type_name -> vda.v1.ListenerConf
+	42, // 42: vda.v1.ExpSpec.auth_hosts:type_name -> vda.v1.AuthHost
+	43, // 43: vda.v1.AuthHost.new:type_name -> vda.v1.AuthKeys
+	43, // 44: vda.v1.AuthHost.old:type_name -> vda.v1.AuthKeys
+	46, // 45: vda.v1.ListDisksReply.disks:type_name -> vda.v1.Disk
+	5,  // 46: vda.v1.DnAgent.Heartbeat:input_type -> vda.v1.HeartbeatRequest
+	27, // 47: vda.v1.DnAgent.Sync:input_type -> vda.v1.SyncDnRequest
+	19, // 48: vda.v1.DnAgent.Orphans:input_type -> vda.v1.OrphansRequest
+	44, // 49: vda.v1.DnAgent.ListDisks:input_type -> vda.v1.ListDisksRequest
+	5,  // 50: vda.v1.CnAgent.Heartbeat:input_type -> vda.v1.HeartbeatRequest
+	31, // 51: vda.v1.CnAgent.Sync:input_type -> vda.v1.SyncCnRequest
+	19, // 52: vda.v1.CnAgent.Orphans:input_type -> vda.v1.OrphansRequest
+	13, // 53: vda.v1.CnAgent.Probe:input_type -> vda.v1.ProbeRequest
+	21, // 54: vda.v1.CnAgent.StandBy:input_type -> vda.v1.StandByRequest
+	23, // 55: vda.v1.CnAgent.Scrub:input_type -> vda.v1.ScrubRequest
+	15, // 56: vda.v1.CnAgent.HoldSnap:input_type -> vda.v1.HoldSnapRequest
+	17, // 57: vda.v1.CnAgent.ReleaseSnap:input_type -> vda.v1.ReleaseSnapRequest
+	6,  // 58: vda.v1.DnAgent.Heartbeat:output_type -> vda.v1.HeartbeatReply
+	25, // 59: vda.v1.DnAgent.Sync:output_type -> vda.v1.SyncReply
+	20, // 60: vda.v1.DnAgent.Orphans:output_type -> vda.v1.OrphansReply
+	45, // 61: vda.v1.DnAgent.ListDisks:output_type -> vda.v1.ListDisksReply
+	6,  // 62: vda.v1.CnAgent.Heartbeat:output_type -> vda.v1.HeartbeatReply
+	25, // 63: vda.v1.CnAgent.Sync:output_type -> vda.v1.SyncReply
+	20, // 64: vda.v1.CnAgent.Orphans:output_type -> vda.v1.OrphansReply
+	14, // 65: vda.v1.CnAgent.Probe:output_type -> vda.v1.ProbeReply
+	22, // 66: vda.v1.CnAgent.StandBy:output_type -> vda.v1.StandByReply
+	24, // 67: vda.v1.CnAgent.Scrub:output_type -> vda.v1.ScrubReply
+	16, // 68: vda.v1.CnAgent.HoldSnap:output_type -> vda.v1.HoldSnapReply
+	18, // 69: vda.v1.CnAgent.ReleaseSnap:output_type -> vda.v1.ReleaseSnapReply
+	58, // [58:70] is the sub-list for method output_type
+	46, // [46:58] is the sub-list for method input_type
+	46, // [46:46] is the sub-list for extension type_name
+	46, // [46:46] is the sub-list for extension extendee
+	0,  // [0:46] is the sub-list for field type_name
 }
 
 func init() { file_v1_agent_proto_init() }
@@ -4366,7 +4510,7 @@ func file_v1_agent_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_v1_agent_proto_rawDesc), len(file_v1_agent_proto_rawDesc)),
 			NumEnums:      3,
-			NumMessages:   44,
+			NumMessages:   45,
 			NumExtensions: 0,
 			NumServices:   2,
 		},

@@ -381,6 +381,33 @@ func (f *fort) attackAgents(dns, cns []*box) {
 		}
 	}
 	f.impersonate(dns)
+	f.nodesAudited(dns, cns)
+}
+
+// nodesAudited: the audit has what agents have refused, with who it was.
+func (f *fort) nodesAudited(dns, cns []*box) {
+	thief := f.stolen(filepath.Join(dns[0].dir, "tls")).Name()
+	for _, b := range append(dns, cns...) {
+		for what, is := range map[string]func(*apiv1.EventMsg) bool{
+			"the call of " + thief.String(): func(e *apiv1.EventMsg) bool {
+				return e.User == thief.Kind+" "+thief.Name && strings.HasSuffix(e.Method, "/Heartbeat") && e.Code == uint32(apiv1.CodePermissionDenied)
+			},
+			"the call without a certificate": func(e *apiv1.EventMsg) bool {
+				return e.User == "" && strings.HasSuffix(e.Method, "/Heartbeat") && e.Code == uint32(apiv1.CodeUnauthenticated)
+			},
+			"the connection in the clear": func(e *apiv1.EventMsg) bool {
+				return e.Method == "connect" && strings.Contains(e.Text, "in the clear")
+			},
+		} {
+			f.until("the audit has "+what+" at "+b.name, func() bool {
+				reply, err := f.portal.ListEvent(f.Context(), &apiv1.ListEventRequest{Limit: 500, Filter: &apiv1.EventFilter{Audit: true,
+					KindList: []string{"change_refused"}}})
+				return err == nil && slices.ContainsFunc(reply.EventMsgList, func(e *apiv1.EventMsg) bool {
+					return e.Object == b.kind && e.Name == b.name && e.Peer != "" && is(e)
+				})
+			})
+		}
+	}
 }
 
 // attackHops tries to get at vds and at exporters of a primary as one who knows all

@@ -38,8 +38,9 @@ tutorial: dist ## the multi-server tutorial, every command, on ten hosts (root, 
 	CI=$(CI) go test -tags e2e -count=1 -timeout 10m -v -run 'TestTutorial|TestLinuxHost|TestGettingStarted' ./test/e2e
 
 # ROUNDS: how many faults, and how many power cuts; as many as a merge needs when empty.
-failover: dist ## a Linux host through ROUNDS= faults: fio with verification, all paths back (root, Debian); DATA_PLANE= SPDK_TGT=
+failover: dist ## a Linux host through ROUNDS= faults: fio with verification, all paths back; it finds its controllers (root, Debian); DATA_PLANE= SPDK_TGT=
 	CI=$(CI) ROUNDS=$(ROUNDS) go test -tags e2e -count=1 -timeout $$((20 + 2 * $(or $(ROUNDS),0)))m -v -run 'TestFailover|TestAllPathsComeBack' ./test/e2e
+	CI=$(CI) go test -tags e2e -count=1 -timeout 20m -v -run 'TestHostDiscovers' ./test/e2e
 
 mirror: dist ## deaths in the middle of conversions, moves and drains; a Linux host's fio through them (root, Debian); DATA_PLANE= SPDK_TGT=
 	go test -tags e2e -count=1 -timeout 15m -v -run 'TestDeathsInChanges' ./test/chaos

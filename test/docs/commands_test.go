@@ -29,7 +29,9 @@ var typed = map[string]string{
 // that runs the like, or checks what they name.
 var foreign = map[string]string{
 	"nvme gen-dhchap-key":           "test/e2e TestLinuxHostAuthenticates",
-	"nvme connect":                  "test/e2e TestLinuxHostAuthenticates",
+	"nvme connect ":                 "test/e2e TestLinuxHostAuthenticates",
+	"nvme discover":                 "test/e2e TestHostDiscovers",
+	"nvme connect-all":              "test/e2e TestHostDiscovers",
 	"kubectl create secret generic": "test/helm TestChart",
 	"kubectl create namespace":      "test/helm TestChart",
 	"helm install vda ":             "test/helm TestControlPlane",

@@ -116,7 +116,7 @@ func (r *rack) deleteOne() {
 // startControlPlane starts portal and monitor on one server.
 func (r *rack) startControlPlane() {
 	r.t.Helper()
-	r.run("portal", `nohup vda_portal --listener 192.168.0.11 --port 9520 --db-uri sqlite:////root/vda.db >> /tmp/vda_portal.log 2>&1 &
+	r.run("portal", `nohup vda_portal --listener 192.168.0.11 --port 9520 --discovery 192.168.0.11:8009 --db-uri sqlite:////root/vda.db >> /tmp/vda_portal.log 2>&1 &
 nohup vda_monitor --listener 192.168.0.11 --port 9620 --db-uri sqlite:////root/vda.db >> /tmp/vda_monitor.log 2>&1 &`)
 	r.waitFor("portal", "timeout 1 bash -c '</dev/tcp/192.168.0.11/9520'", 30*time.Second)
 }
@@ -137,8 +137,8 @@ func (r *rack) startNode(server string) {
 		` --listener-conf '{"trtype":"tcp","traddr":"`+address+`","adrfam":"ipv4","trsvcid":"`+svc+`"}' >> /tmp/vda_agent.log 2>&1 &`)
 }
 
-// makeMany registers the nodes and makes arrays and exporters.
-func (r *rack) makeMany() {
+// registerMany registers the nodes.
+func (r *rack) registerMany() {
 	r.t.Helper()
 	conf := func(address, port string) string {
 		return ` '{"trtype":"tcp","traddr":"` + address + `","adrfam":"ipv4","trsvcid":"` + port + `"}'`
@@ -152,6 +152,12 @@ func (r *rack) makeMany() {
 		script += "vda_cli cn create --cn-name " + a + ":9820 --location " + a + " --cn-listener-conf" + conf(a, "4430") + "\n"
 	}
 	r.run("portal", script)
+}
+
+// makeMany registers the nodes and makes arrays and exporters.
+func (r *rack) makeMany() {
+	r.t.Helper()
+	r.registerMany()
 	// Several at once, as users would.
 	arrays, _ := r.size()
 	r.run("portal", fmt.Sprintf(`export VDA_PORTAL=192.168.0.11:9520

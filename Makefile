@@ -51,6 +51,9 @@ csi: dist ## the CSI driver on loop devices, and on a Linux host's kernel: mount
 	go test -tags e2e -count=1 -timeout 5m -v ./csi/linux
 	CI=$(CI) go test -tags e2e -count=1 -timeout 15m -v -run 'TestCSI$$' ./test/e2e
 
+volumes: dist ## what a Linux host does with volumes: snapshots of ext4 and XFS, read-only mounts, growth under fio, clones (root, Debian)
+	CI=$(CI) go test -tags e2e -count=1 -timeout 15m -v -run 'TestVolumes$$' ./test/e2e
+
 charts: ## the Helm charts and the examples for Kubernetes: lint, templates, and all of it against Kubernetes' types
 	go -C test/helm test -count=1 -timeout 10m ./...
 
@@ -105,4 +108,4 @@ generate: ## regenerate what is generated (api, docs/openapi.swagger.json)
 clean: ## remove bin/ and out/
 	rm -rf bin out
 
-.PHONY: help charts rounds build dist packages installed images sandbox tutorial failover mirror csi scale scale-sim chaos sim move upgrade conformance browser bench test check generate clean
+.PHONY: help charts rounds build dist packages installed images sandbox tutorial failover mirror csi volumes scale scale-sim chaos sim move upgrade conformance browser bench test check generate clean

@@ -97,6 +97,7 @@ if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null && command -v qemu-system
   stage "tutorial: ten hosts, Linux NVMe/TCP" make --no-print-directory tutorial
   stage "failover: a Linux host's fio through it" make --no-print-directory failover
   stage "csi: volumes on a Linux host" make --no-print-directory csi
+  stage "volumes: snapshots, growth and clones on a Linux host" make --no-print-directory volumes
   stage "chaos: a minute of faults, and one on a mirrored array; hung nodes, stalled monitors, snapshots; an upgrade" go test -tags e2e -count=1 -timeout 15m -v -run 'TestLedger|TestLegs|TestChaosShort|TestHung|TestSwitches|TestStalled|TestUpgrade' ./test/chaos
 else
   unable "tutorial, failover, chaos: hosts of namespaces, Linux NVMe/TCP" "needs root, Debian and QEMU"

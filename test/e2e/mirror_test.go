@@ -20,27 +20,8 @@ import (
 func TestMirroredArray(plain *testing.T) {
 	t := verdict.New(plain)
 	dns, cns := []string{"dn0", "dn1", "dn2"}, []string{"cn0", "cn1"}
-	r := newHosts(t, slices.Concat([]string{"portal", "host0"}, dns, cns)...)
+	r := newCluster(t, dns, cns, 256<<20)
 	defer r.logs()
-	r.plan = r.plan.OnDisks()
-	r.hosts["cli"] = r.hosts["portal"]
-	r.run("portal", "tar -xzf vda.tar.gz -C /usr/local/bin && vda_db --action create --db-uri sqlite:////root/vda.db")
-	r.startControlPlane()
-	script := "set -e; export VDA_PORTAL=192.168.0.11:9520\n"
-	for _, server := range slices.Concat(dns, cns) {
-		r.startNode(server)
-		kind, a, port, svc := server[:2], addressOf(server), "9720", "4420"
-		if kind == "cn" {
-			port, svc = "9820", "4430"
-		}
-		script += fmt.Sprintf("vda_cli %[1]s create --%[1]s-name %[2]s:%[3]s --location %[2]s --%[1]s-listener-conf "+
-			`'{"trtype":"tcp","traddr":"%[2]s","adrfam":"ipv4","trsvcid":"%[4]s"}'`+"\n", kind, a, port, svc)
-		if kind == "dn" {
-			script += "vda_cli pd create --dn-name " + a + ":9720 --pd-name pd0 --pd-conf '" +
-				`{"type":"aio","filename":"/root/disk","size":268435456}` + "'\n"
-		}
-	}
-	r.run("portal", script)
 	r.waitFor("portal", cli+"da create --da-name da0 --cntlr-cnt 2 --da-size 64M", 60*time.Second)
 	r.run("portal", cli+"exp create --da-name da0 --exp-name exp0 --initiator-nqn nqn.2016-06.io.spdk:host0")
 	const nqn = "nqn.2016-06.io.spdk:vda-exp-da0-exp0"
@@ -113,6 +94,33 @@ func TestMirroredArray(plain *testing.T) {
 	if !strings.Contains(out, `"state": "done"`) || strings.Contains(out, `"error": true`) {
 		t.Errorf("after a scrub: %s", out)
 	}
+}
+
+// newCluster starts a portal, a monitor, and nodes, each with a disk of its own; a Linux host is
+// there beside them.
+func newCluster(t *verdict.T, dns, cns []string, disk int) *rack {
+	t.Helper()
+	r := newHosts(t, slices.Concat([]string{"portal", "host0"}, dns, cns)...)
+	r.plan = r.plan.OnDisks()
+	r.hosts["cli"] = r.hosts["portal"]
+	r.run("portal", "tar -xzf vda.tar.gz -C /usr/local/bin && vda_db --action create --db-uri sqlite:////root/vda.db")
+	r.startControlPlane()
+	script := "set -e; export VDA_PORTAL=192.168.0.11:9520\n"
+	for _, server := range slices.Concat(dns, cns) {
+		r.startNode(server)
+		kind, a, port, svc := server[:2], addressOf(server), "9720", "4420"
+		if kind == "cn" {
+			port, svc = "9820", "4430"
+		}
+		script += fmt.Sprintf("vda_cli %[1]s create --%[1]s-name %[2]s:%[3]s --location %[2]s --%[1]s-listener-conf "+
+			`'{"trtype":"tcp","traddr":"%[2]s","adrfam":"ipv4","trsvcid":"%[4]s"}'`+"\n", kind, a, port, svc)
+		if kind == "dn" {
+			script += "vda_cli pd create --dn-name " + a + ":9720 --pd-name pd0 --pd-conf '" +
+				fmt.Sprintf(`{"type":"aio","filename":"/root/disk","size":%d}`, disk) + "'\n"
+		}
+	}
+	r.run("portal", script)
+	return r
 }
 
 // die kills a node's processes. What is started next waits for what has not gone yet.

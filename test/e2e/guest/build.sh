@@ -18,7 +18,7 @@ apt=(-o Dir::Etc::SourceList="$work/apt/sources.list" -o Dir::Etc::SourceParts=/
 apt-get -qq "${apt[@]}" update
 
 packages=(busybox-static nvme-cli jq parted util-linux fdisk mount kmod iproute2 bash coreutils
-          e2fsprogs procps qemu-guest-agent fio)
+          e2fsprogs xfsprogs procps qemu-guest-agent fio)
 kernel=$(apt-cache "${apt[@]}" depends linux-image-cloud-amd64 | awk '/Depends: linux-image/{print $2; exit}')
 apt-get -qq -y "${apt[@]}" --download-only install "${packages[@]}" >/dev/null
 (cd "$work/debs" && apt-get -qq "${apt[@]}" download "$kernel" >/dev/null)
@@ -73,7 +73,7 @@ put() {
 [ -e "$full/usr/bin/busybox" ] || mv "$full/bin/busybox" "$full/usr/bin/busybox"
 for name in busybox nvme jq parted partprobe lsblk blkid blockdev wipefs findmnt mount umount \
             kmod ip ss qemu-ga bash dd timeout stat date uuidgen mke2fs e2fsck fio dmesg ps pgrep \
-            blkdiscard sha256sum sync; do
+            blkdiscard sha256sum sync fsfreeze resize2fs mkfs.xfs xfs_growfs; do
   found=
   for dir in usr/bin usr/sbin; do
     if [ -e "$full/$dir/$name" ]; then found=/$dir/$name; break; fi
@@ -117,7 +117,7 @@ mkdir -p "$work/kmods/lib"
 ln -s "$modules" "$work/kmods/lib/modules"
 depmod -b "$work/kmods" "$version"
 for module in virtio_pci virtio_net virtio_console virtio_rng nvme-core nvme-fabrics nvme-tcp \
-              crc32c_generic crc32c-intel ext4 hmac dh_generic sha256_generic sha512_generic; do
+              crc32c_generic crc32c-intel ext4 xfs hmac dh_generic sha256_generic sha512_generic; do
   modprobe -d "$work/kmods" -S "$version" --show-depends --ignore-install "$module" 2>/dev/null |
     awk '$1=="insmod"{print $2}' || true # built into the kernel
 done | sort -u | while read -r file; do

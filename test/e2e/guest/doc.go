@@ -1,5 +1,5 @@
 // Package guest gives tests a real Linux NVMe/TCP host: a Debian kernel with
-// nvme-cli, parted, jq, fio and mkfs.ext4 in a QEMU machine emulated in
+// nvme-cli, parted, jq, fio, ext4 and XFS in a QEMU machine emulated in
 // software, driven over the QEMU guest agent.
 //
 // The image is assembled from Debian packages by build.sh, with nothing

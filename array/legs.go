@@ -86,7 +86,7 @@ func readLegs(tx store.Reader, daID string) (*legs, error) {
 
 func legsIn(tx store.Reader, das []vda.DA) (map[string]*legs, error) {
 	p := parts{das: slices.DeleteFunc(das, func(da vda.DA) bool { return da.Deleted })}
-	if err := p.read(tx); err != nil {
+	if err := p.read(tx, true); err != nil {
 		return nil, err
 	}
 	all := map[string]*legs{}

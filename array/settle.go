@@ -2,6 +2,7 @@ package array
 
 import (
 	"errors"
+	"slices"
 
 	"github.com/virtual-disk-array/vda"
 	"github.com/virtual-disk-array/vda/store"
@@ -135,14 +136,14 @@ type parts struct {
 
 // readParts reads those that are there of arrays, which are locked.
 func readParts(tx store.Reader, daIDs []string) (p parts, err error) {
-	if p.das, err = tx.DAs(daIDs); err != nil {
+	if p.das, err = tx.DAs(daIDs); err != nil || len(p.das) == 0 {
 		return p, err
 	}
-	return p, p.read(tx)
+	return p, p.read(tx, slices.ContainsFunc(p.das, func(da vda.DA) bool { return da.Redundancy.Mirrored() }))
 }
 
 // read reads the parts of the arrays in das.
-func (p *parts) read(tx store.Reader) (err error) {
+func (p *parts) read(tx store.Reader, mirrors bool) (err error) {
 	ids := make([]string, len(p.das))
 	for i := range p.das {
 		ids[i] = p.das[i].ID
@@ -155,6 +156,9 @@ func (p *parts) read(tx store.Reader) (err error) {
 	}
 	if p.grps, err = byArray(tx.GrpsOf, ids, func(v *vda.Grp) string { return v.DAID }); err != nil {
 		return err
+	}
+	if !mirrors {
+		return nil
 	}
 	p.mirrors, err = byArray(tx.MirrorsOf, ids, func(v *vda.Mirror) string { return v.DAID })
 	return err

@@ -2,6 +2,7 @@ package syncer
 
 import (
 	"context"
+	"slices"
 
 	"github.com/virtual-disk-array/vda"
 	apiv1 "github.com/virtual-disk-array/vda/api/v1"
@@ -187,7 +188,12 @@ func applyCn(tx store.Tx, req *apiv1.SyncCnRequest, p *progress, at part) (chang
 	if err != nil {
 		return false, err
 	}
-	ess, err := byID(tx.ESsOfCntlrs, ids, func(v *vda.ES) string { return v.ID })
+	exporting := slices.DeleteFunc(slices.Clone(cntlrs), func(spec *apiv1.CntlrSpec) bool { return len(spec.Exps) == 0 })
+	of := make([]string, len(exporting))
+	for i, spec := range exporting {
+		of[i] = spec.Id
+	}
+	ess, err := byID(tx.ESsOfCntlrs, of, func(v *vda.ES) string { return v.ID })
 	if err != nil {
 		return false, err
 	}

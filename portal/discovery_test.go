@@ -123,17 +123,17 @@ func TestPoint2Discovery(t *testing.T) {
 		t.Helper()
 		late := time.After(2 * time.Minute)
 		for {
+			select {
+			case <-heard: // once after it has come, and at each change
+			case <-late:
+				t.Fatalf("it is not told; want %v", want)
+			}
 			l, err := ctrl.DiscoveryLog(t.Context())
 			if err != nil {
 				t.Fatal(err)
 			}
 			if slices.Equal(found(l), want) {
 				return
-			}
-			select {
-			case <-heard:
-			case <-late:
-				t.Fatalf("%v, want %v; it is not told", found(l), want)
 			}
 		}
 	}

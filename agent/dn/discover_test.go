@@ -189,7 +189,10 @@ func TestDisksThatHang(t *testing.T) {
 	select {
 	case msg := <-made:
 		t.Errorf("a pd is made on a disk that is being looked at: %s", msg)
-	default:
+	case <-time.After(3 * time.Second): // in which a pass comes to its disk
+	}
+	if n := m.opens.Load(); n != 1 {
+		t.Errorf("its pass opens the disk beside the look: %d times", n)
 	}
 	close(m.leave)
 	if msg := <-made; msg != "" {

@@ -64,10 +64,9 @@ scale: ## how long a thousand arrays wait when the one node of all their primari
 	VDA_SCALE=1000 go test -count=1 -timeout 60m -v -run 'TestMany' ./test/controlplane
 
 NODES ?= 100
-ARRAYS ?= $$((10 * $(NODES)))
 MONITORS ?= 2
-scale-sim: build ## what NODES= models of nodes with ARRAYS= arrays cost a real portal and MONITORS= monitors on a real PostgreSQL
-	NODES=$(NODES) ARRAYS=$(ARRAYS) MONITORS=$(MONITORS) go test -tags e2e -count=1 -timeout 60m -v -run 'TestSteps' ./test/scale
+scale-sim: build ## what NODES= models of nodes (several sizes: NODES='100 1000') with ARRAYS= arrays cost a real portal and MONITORS= monitors on PostgreSQL
+	NODES='$(NODES)' ARRAYS=$(ARRAYS) MONITORS=$(MONITORS) SVG=$(abspath $(SVG)) go test -tags e2e -count=1 -timeout 60m -v -run 'TestSteps' ./test/scale
 
 MINUTES ?= 5
 SEED ?= $(shell date +%s)

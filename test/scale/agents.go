@@ -117,6 +117,20 @@ func (a *agents) add(kind string, i int) (*model, error) {
 // kill cuts a node's connections and refuses new ones.
 func (m *model) kill() { m.lis.kill() }
 
+// revive has a node that was killed serve again, where it did. Its agent and its data plane
+// have started anew.
+func (a *agents) revive(m *model) error {
+	lis, err := net.Listen("tcp", m.addr)
+	if err != nil {
+		return err
+	}
+	m.lis = &listener{Listener: lis}
+	m.RestartAgent()
+	m.RestartPlane()
+	a.wg.Go(func() { _ = a.srv.Serve(m.lis) })
+	return nil
+}
+
 // of is the model that was called.
 func (a *agents) of(ctx context.Context) *fakeagent.Agent {
 	p, _ := peer.FromContext(ctx)

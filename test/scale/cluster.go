@@ -39,6 +39,7 @@ const racks = 10
 // cluster is a control plane above models.
 type cluster struct {
 	*testing.T
+	server *dbtest.Server
 	agents *agents
 	store  store.Store
 	sql    *pgxpool.Pool
@@ -51,6 +52,8 @@ type cluster struct {
 	cnIDs     []string
 	pdIDs     []string
 	arrays    int
+
+	cores, mib float64 // of the busiest monitor when it was at rest last
 }
 
 // begin starts PostgreSQL and a portal.
@@ -66,7 +69,7 @@ func begin(t *testing.T) *cluster {
 		"CREATE ROLE monitor SUPERUSER LOGIN PASSWORD 'vda_password'", "ALTER ROLE vda_user SUPERUSER"} {
 		server.Admin(q)
 	}
-	c := &cluster{T: t, uri: uri, agents: newAgents()}
+	c := &cluster{T: t, server: server, uri: uri, agents: newAgents()}
 	t.Cleanup(c.agents.close)
 	if _, _, err := store.Create(t.Context(), uri); err != nil {
 		t.Fatal(err)
@@ -81,12 +84,19 @@ func begin(t *testing.T) *cluster {
 	}
 	t.Cleanup(c.sql.Close)
 	c.exec("CREATE EXTENSION pg_stat_statements")
-	p := c.start("vda_portal", "portal")
-	if c.portal, err = client.New(client.Config{Portals: []string{p.addr}}); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = c.portal.Close() })
+	c.startPortal()
 	return c
+}
+
+func (c *cluster) startPortal() {
+	c.Helper()
+	p := c.start("vda_portal", "portal")
+	portal, err := client.New(client.Config{Portals: []string{p.addr}})
+	if err != nil {
+		c.Fatal(err)
+	}
+	c.Cleanup(func() { _ = portal.Close() })
+	c.portal = portal
 }
 
 func (c *cluster) exec(q string, args ...any) {
@@ -278,7 +288,8 @@ func (c *cluster) record(n int) {
 			da.Conf = vda.Striping{Count: 1, SizeKB: 64}.JSON()
 			bytes := placement.VDSize(da.PhysicalSize, da.ClusterSize, 1, 64<<10)
 			clusters := (bytes + 1<<20 - 1) >> 20
-			at := placement.VD{PDID: c.pdIDs[k], DNID: c.dnIDs[k], Clusters: clusters, Size: clusters << 20}
+			d := (k + 2) % len(c.dnIDs) // in another rack than the controllers
+			at := placement.VD{PDID: c.pdIDs[d], DNID: c.dnIDs[d], Clusters: clusters, Size: clusters << 20}
 			_, err := array.Create(tx, da, placement.Columns(bytes, []placement.VD{at}),
 				[]placement.Cntlr{{CNID: c.cnIDs[k], Primary: true}, {CNID: c.cnIDs[(k+1)%len(c.cnIDs)]}})
 			if err != nil {

@@ -3,10 +3,12 @@
 package scale
 
 import (
+	"cmp"
 	"fmt"
 	"os"
 	"slices"
 	"strconv"
+	"strings"
 	"testing"
 	"time"
 
@@ -101,8 +103,12 @@ func (c *cluster) rest(length time.Duration) cost {
 	spent, begin := c.spent("monitor"), time.Now()
 	time.Sleep(length)
 	took := time.Since(begin)
+	c.cores, c.mib = 0, 0
 	for i, p := range c.processes {
 		u := p.usage()
+		if p.name == "vda_monitor" {
+			c.cores, c.mib = max(c.cores, float64(u.cpu-before[i].cpu)/float64(took)), max(c.mib, float64(u.rss>>20))
+		}
 		c.Logf("  at rest: %-11s %5.1f %% of a core, %4d MiB", p.name, 100*float64(u.cpu-before[i].cpu)/float64(took), u.rss>>20)
 	}
 	s := c.spent("monitor").less(spent)
@@ -230,41 +236,178 @@ func (c *cluster) looks() {
 	}
 }
 
-// TestSteps measures a cluster of NODES nodes and ARRAYS arrays under MONITORS monitors.
+// step is what a cluster of a size has shown.
+type step struct {
+	nodes, arrays                   int
+	start, one, percent, rack, anew time.Duration // until all was well, primaries were elsewhere, and all was well again
+	ops                             map[string]figure
+	cores, mib                      float64 // of the busiest monitor at rest
+}
+
+// TestSteps measures clusters of NODES nodes, one size after the other when there are several, with ARRAYS
+// arrays, or ten per node, under MONITORS monitors. The last one goes through the loss of nodes and a restart
+// of everything. With SVG it draws the curve there.
 func TestSteps(t *testing.T) {
-	nodes, arrays, monitors := given(t, "NODES", 100), given(t, "ARRAYS", 1000), given(t, "MONITORS", 2)
+	sizes, monitors := steps(t), given(t, "MONITORS", 2)
 	c := begin(t)
+	var all []step
+	for i, nodes := range sizes {
+		arrays := 10 * nodes
+		if len(sizes) == 1 {
+			arrays = given(t, "ARRAYS", arrays)
+		}
+		s := step{nodes: nodes, arrays: arrays}
+		begin := time.Now()
+		c.grow(nodes, arrays)
+		t.Logf("%d nodes, %d arrays, %d monitors; recorded in %.1f s", nodes, arrays, monitors, time.Since(begin).Seconds())
+		if i == 0 {
+			for range monitors {
+				c.start("vda_monitor", "monitor")
+			}
+		}
+		s.start = c.settle()
+		t.Logf("  all is well %.1f s after that", s.start.Seconds())
+		c.rest(10 * time.Second)
+		s.cores, s.mib = c.cores, c.mib
+		s.ops = c.measure(given(t, "EACH", 20))
+		t.Logf("  portal: dearest statements%s", c.dearest("portal", 8))
+		s.one = c.failover("a cn dies", c.cns[:1])
+		if i == len(sizes)-1 {
+			var percent, rack []*model
+			for k := range max(nodes/200, 1) { // of the cns, no two of which share arrays
+				percent = append(percent, c.cns[(10+2*k)%len(c.cns)])
+			}
+			s.percent = c.failover("1 % of the cns die at once", percent)
+			for k := 4; k < len(c.cns); k += racks {
+				rack = append(rack, c.cns[k])
+			}
+			s.rack = c.failover("the cns of a rack die at once", rack)
+			s.anew = c.restart(monitors)
+			t.Logf("  all is well %.1f s after the database, the portal, the monitors and all agents with their data planes had ended",
+				s.anew.Seconds())
+		}
+		all = append(all, s)
+		t.Logf("  the database has %d MiB", c.number("SELECT pg_database_size(current_database())")>>20)
+	}
+	c.table(all)
+	if file := os.Getenv("SVG"); file != "" {
+		if err := os.WriteFile(file, []byte(curve(all)), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// steps reads NODES.
+func steps(t *testing.T) (sizes []int) {
+	t.Helper()
+	for _, text := range strings.Fields(cmp.Or(os.Getenv("NODES"), "100")) {
+		n, err := strconv.Atoi(text)
+		if err != nil || n < 20 || len(sizes) > 0 && n <= sizes[len(sizes)-1] {
+			t.Fatalf("NODES=%q must be numbers of nodes, 20 at least and each larger than the one before", os.Getenv("NODES"))
+		}
+		sizes = append(sizes, n)
+	}
+	return sizes
+}
+
+// table prints the steps for docs/scale.md.
+func (c *cluster) table(all []step) {
+	var b strings.Builder
+	row := func(what string, cell func(s *step) string) {
+		fmt.Fprintf(&b, "\n| %s |", what)
+		for i := range all {
+			fmt.Fprintf(&b, " %s |", cell(&all[i]))
+		}
+	}
+	row("", func(s *step) string { return fmt.Sprintf("%d nodes, %d arrays", s.nodes, s.arrays) })
+	b.WriteString("\n|" + strings.Repeat("---|", 1+len(all)))
+	for _, op := range operations {
+		row("`"+op.name+"`: statements, rows, Syncs, bytes, p50, p99", func(s *step) string {
+			f := s.ops[op.name]
+			return fmt.Sprintf("%.0f, %.0f, %.0f, %.0f, %.1f ms, %.1f ms", f.cost.calls, f.rows, f.calls, f.bytes, ms(f.p50), ms(f.p99))
+		})
+	}
+	seconds := func(of func(s *step) time.Duration) func(s *step) string {
+		return func(s *step) string {
+			if of(s) == 0 {
+				return ""
+			}
+			return fmt.Sprintf("%.1f s", of(s).Seconds())
+		}
+	}
+	row("the busiest monitor at rest", func(s *step) string { return fmt.Sprintf("%.1f %% of a core, %.0f MiB", 100*s.cores, s.mib) })
+	row("until all is well, from rows alone", seconds(func(s *step) time.Duration { return s.start }))
+	row("failover of a cn, in the database", seconds(func(s *step) time.Duration { return s.one }))
+	row("of 1 % of the cns", seconds(func(s *step) time.Duration { return s.percent }))
+	row("of a rack's cns", seconds(func(s *step) time.Duration { return s.rack }))
+	row("restart of everything", seconds(func(s *step) time.Duration { return s.anew }))
+	c.Log(b.String())
+}
+
+// failover kills cns at once and says how long their primaries took to be elsewhere, in the database. Then the
+// cns come back, and all has to be well.
+func (c *cluster) failover(what string, dead []*model) time.Duration {
+	c.Helper()
+	var ids []string
+	for i, m := range c.cns {
+		if slices.Contains(dead, m) {
+			ids = append(ids, c.cnIDs[i])
+		}
+	}
+	primaries := func() int64 {
+		return c.number("SELECT COUNT(*) FROM vda.vda_cntlr WHERE cn_id = ANY($1) AND is_primary AND NOT deleted", ids)
+	}
+	arrays := primaries()
+	for _, m := range dead {
+		m.kill()
+	}
+	took := c.until("failover", func() bool { return primaries() == 0 })
+	c.Logf("  %s: their %d primaries are elsewhere, in the database, after %.1f s", what, arrays, took.Seconds())
+	for _, m := range dead {
+		if err := c.agents.revive(m); err != nil {
+			c.Fatal(err)
+		}
+	}
+	c.settle()
+	return took
+}
+
+// restart ends the database, the portal, the monitors and all nodes at once, starts them again, and
+// waits until each node has been told all its objects and all is well.
+func (c *cluster) restart(monitors int) time.Duration {
+	c.Helper()
+	for _, p := range c.processes {
+		p.kill()
+	}
+	nodes := slices.Concat(c.dns, c.cns)
+	for _, m := range nodes {
+		m.kill()
+	}
+	c.server.Stop()
+	c.agents.forget()
 	begin := time.Now()
-	c.grow(nodes, arrays)
-	t.Logf("%d nodes, %d arrays, %d monitors; recorded in %.1f s", nodes, arrays, monitors, time.Since(begin).Seconds())
+	c.server.Start()
+	c.sql.Reset()
+	c.until("the database answers", func() bool { return c.sql.Ping(c.Context()) == nil })
+	for _, m := range nodes {
+		if err := c.agents.revive(m); err != nil {
+			c.Fatal(err)
+		}
+	}
+	c.processes = nil
+	c.startPortal()
 	for range monitors {
 		c.start("vda_monitor", "monitor")
 	}
-	t.Logf("  all is well %.1f s after the start of the monitors", c.settle().Seconds())
-	c.rest(10 * time.Second)
-	c.measure(given(t, "EACH", 30))
-	t.Logf("  portal: dearest statements%s", c.dearest("portal", 8))
-	c.failover(0, 1)
-	c.failover(2, max(nodes/200, 1)) // 1 % of the cns
-	t.Logf("  the database has %d MiB", c.number("SELECT pg_database_size(current_database())")>>20)
-}
-
-// failover kills n cns at once, every second one from the first on, and says how long
-// their primaries took to be elsewhere. The next cn has the other controllers of a cn's
-// arrays.
-func (c *cluster) failover(first, n int) {
-	c.Helper()
-	var dead []string
-	for i := range n {
-		dead = append(dead, c.cnIDs[first+2*i])
-	}
-	primaries := func() int64 {
-		return c.number("SELECT COUNT(*) FROM vda.vda_cntlr WHERE cn_id = ANY($1) AND is_primary AND NOT deleted", dead)
-	}
-	arrays := primaries()
-	for i := range n {
-		c.cns[first+2*i].kill()
-	}
-	took := c.until("failover", func() bool { return primaries() == 0 })
-	c.Logf("  %d cns die: their %d primaries are elsewhere, in the database, after %.1f s", n, arrays, took.Seconds())
+	told := map[*model]bool{}
+	c.until("each node is told", func() bool {
+		for _, m := range nodes {
+			if !told[m] && len(m.Syncs()) > 0 {
+				told[m] = true
+			}
+		}
+		return len(told) == len(nodes)
+	})
+	c.settle()
+	return time.Since(begin)
 }

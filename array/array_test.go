@@ -11,7 +11,6 @@ import (
 	"github.com/virtual-disk-array/vda/array"
 	"github.com/virtual-disk-array/vda/placement"
 	"github.com/virtual-disk-array/vda/store"
-	"github.com/virtual-disk-array/vda/store/dbtest"
 	"github.com/virtual-disk-array/vda/store/storetest"
 )
 
@@ -30,10 +29,7 @@ func pd(i int) string { return fmt.Sprint("pd", i) }
 
 func newCluster(t *testing.T) *cluster {
 	t.Helper()
-	uri := dbtest.SQLite(t)
-	if _, _, err := store.Create(t.Context(), uri); err != nil {
-		t.Fatal(err)
-	}
+	uri := storetest.SQLite(t)
 	st, err := store.Open(t.Context(), uri)
 	if err != nil {
 		t.Fatal(err)

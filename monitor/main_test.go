@@ -20,8 +20,8 @@ import (
 	"github.com/virtual-disk-array/vda/daemon"
 	"github.com/virtual-disk-array/vda/program"
 	"github.com/virtual-disk-array/vda/rpc"
-	"github.com/virtual-disk-array/vda/store"
 	"github.com/virtual-disk-array/vda/store/dbtest"
+	"github.com/virtual-disk-array/vda/store/storetest"
 	"github.com/virtual-disk-array/vda/syncer"
 )
 
@@ -73,10 +73,7 @@ func TestMainErrors(t *testing.T) {
 }
 
 func TestServe(t *testing.T) {
-	uri := dbtest.SQLite(t)
-	if _, _, err := store.Create(t.Context(), uri); err != nil {
-		t.Fatal(err)
-	}
+	uri := storetest.SQLite(t)
 	ctx, stop := context.WithCancel(t.Context())
 	ready := make(chan string, 1)
 	ended := make(chan error, 1)

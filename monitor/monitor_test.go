@@ -13,7 +13,6 @@ import (
 
 	"github.com/virtual-disk-array/vda"
 	"github.com/virtual-disk-array/vda/store"
-	"github.com/virtual-disk-array/vda/store/dbtest"
 	"github.com/virtual-disk-array/vda/store/storetest"
 	"github.com/virtual-disk-array/vda/syncer/fakeagent"
 )
@@ -65,11 +64,8 @@ func inBubble(t *testing.T, fn func(r *rig)) {
 
 // inEmptyBubble is inBubble without a monitor.
 func inEmptyBubble(t *testing.T, fn func(r *rig)) {
-	uri := dbtest.SQLite(t)
+	uri := storetest.SQLite(t)
 	synctest.Test(t, func(t *testing.T) {
-		if _, _, err := store.Create(t.Context(), uri); err != nil {
-			t.Fatal(err)
-		}
 		st, err := store.Open(t.Context(), uri)
 		if err != nil {
 			t.Fatal(err)

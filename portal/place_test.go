@@ -7,7 +7,7 @@ import (
 	"github.com/virtual-disk-array/vda"
 	"github.com/virtual-disk-array/vda/placement"
 	"github.com/virtual-disk-array/vda/store"
-	"github.com/virtual-disk-array/vda/store/dbtest"
+	"github.com/virtual-disk-array/vda/store/storetest"
 )
 
 // wholeLists counts what reads every row of a table.
@@ -35,10 +35,7 @@ func (w *wholeLists) ListCN(f store.NodeFilter, p store.Page) ([]vda.CN, string,
 // costs no read of them all, unless those few are not good enough: then the only disk with
 // room, or with a location of its own, is found.
 func TestPlacesAmongSome(t *testing.T) {
-	uri := dbtest.SQLite(t)
-	if _, _, err := store.Create(t.Context(), uri); err != nil {
-		t.Fatal(err)
-	}
+	uri := storetest.SQLite(t)
 	st, err := store.Open(t.Context(), uri)
 	if err != nil {
 		t.Fatal(err)

@@ -16,7 +16,6 @@ import (
 	"github.com/virtual-disk-array/vda"
 	"github.com/virtual-disk-array/vda/array"
 	"github.com/virtual-disk-array/vda/store"
-	"github.com/virtual-disk-array/vda/store/dbtest"
 	"github.com/virtual-disk-array/vda/store/storetest"
 	"github.com/virtual-disk-array/vda/syncer"
 	"github.com/virtual-disk-array/vda/syncer/fakeagent"
@@ -42,10 +41,7 @@ type fixture struct {
 
 func newFixture(t *testing.T) *fixture {
 	t.Helper()
-	uri := dbtest.SQLite(t)
-	if _, _, err := store.Create(t.Context(), uri); err != nil {
-		t.Fatal(err)
-	}
+	uri := storetest.SQLite(t)
 	st, err := store.Open(t.Context(), uri)
 	if err != nil {
 		t.Fatal(err)

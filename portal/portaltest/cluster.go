@@ -10,7 +10,6 @@ import (
 	"io"
 	"log/slog"
 	"net"
-	"path/filepath"
 	"sync"
 	"testing"
 	"time"
@@ -39,17 +38,21 @@ type Cluster struct {
 // New makes a cluster on a new SQLite file.
 func New(t testing.TB) *Cluster {
 	t.Helper()
-	return On(t, "sqlite:///"+filepath.Join(t.TempDir(), "vda.db"))
+	return on(t, storetest.SQLite(t))
 }
 
 // On makes a cluster on an empty database.
 func On(t testing.TB, uri string) *Cluster {
 	t.Helper()
-	ctx := context.Background()
-	if _, _, err := store.Create(ctx, uri); err != nil {
+	if _, _, err := store.Create(context.Background(), uri); err != nil {
 		t.Fatal(err)
 	}
-	st, err := store.Open(ctx, uri)
+	return on(t, uri)
+}
+
+func on(t testing.TB, uri string) *Cluster {
+	t.Helper()
+	st, err := store.Open(context.Background(), uri)
 	if err != nil {
 		t.Fatal(err)
 	}

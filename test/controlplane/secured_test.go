@@ -37,8 +37,8 @@ import (
 	"github.com/virtual-disk-array/vda/portal"
 	"github.com/virtual-disk-array/vda/rpc"
 	"github.com/virtual-disk-array/vda/spdk"
-	"github.com/virtual-disk-array/vda/store"
 	"github.com/virtual-disk-array/vda/store/dbcli"
+	"github.com/virtual-disk-array/vda/store/storetest"
 	"github.com/virtual-disk-array/vda/syncer"
 )
 
@@ -58,12 +58,9 @@ func build(t *testing.T) *fort { return buildWith(t, nil) }
 func buildWith(t *testing.T, log io.Writer) *fort {
 	dir := t.TempDir()
 	f := &fort{dir: dir, log: planetest.Log(), gate: daemon.Flags{Listener: "127.0.0.1"},
-		cluster: &cluster{T: t, uri: "sqlite:///" + filepath.Join(dir, "vda.db"), net: planetest.NewCluster()}}
+		cluster: &cluster{T: t, uri: storetest.SQLiteAt(t, filepath.Join(dir, "vda.db")), net: planetest.NewCluster()}}
 	if log != nil {
 		f.log = slog.New(slog.NewTextHandler(log, &slog.HandlerOptions{Level: slog.LevelDebug}))
-	}
-	if _, _, err := store.Create(t.Context(), f.uri); err != nil {
-		t.Fatal(err)
 	}
 	f.db(dbcli.Main{Action: "make-ca", CADir: f.path("ca")})
 	ready := make(chan string, 1)

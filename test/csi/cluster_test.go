@@ -7,7 +7,6 @@ import (
 	"log/slog"
 	"net"
 	"os"
-	"path/filepath"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -29,6 +28,7 @@ import (
 	"github.com/virtual-disk-array/vda/rpc"
 	"github.com/virtual-disk-array/vda/spdk"
 	"github.com/virtual-disk-array/vda/store"
+	"github.com/virtual-disk-array/vda/store/storetest"
 	"github.com/virtual-disk-array/vda/syncer"
 	"github.com/virtual-disk-array/vda/vdatgt"
 )
@@ -53,10 +53,7 @@ func newCluster(t testing.TB, cns int) *cluster {
 // newClusterOf starts one with disks of so many bytes.
 func newClusterOf(t testing.TB, cns int, disk uint64) *cluster {
 	t.Helper()
-	c := &cluster{TB: t, uri: "sqlite:///" + filepath.Join(t.TempDir(), "vda.db")}
-	if _, _, err := store.Create(t.Context(), c.uri); err != nil {
-		t.Fatal(err)
-	}
+	c := &cluster{TB: t, uri: storetest.SQLite(t)}
 	c.servePortal()
 	for i := range 2 {
 		d := c.server("dn")

@@ -28,8 +28,8 @@ import (
 	"github.com/virtual-disk-array/vda/nvmf/dhchap"
 	"github.com/virtual-disk-array/vda/pki"
 	"github.com/virtual-disk-array/vda/portal"
-	"github.com/virtual-disk-array/vda/store"
 	"github.com/virtual-disk-array/vda/store/dbcli"
+	"github.com/virtual-disk-array/vda/store/storetest"
 )
 
 // fort is a secured cluster of whole daemons.
@@ -42,10 +42,7 @@ type fort struct {
 func newFort(t *testing.T) *fort {
 	t.Helper()
 	dir := t.TempDir()
-	f := &fort{dir: dir, cluster: &cluster{TB: t, uri: "sqlite:///" + filepath.Join(dir, "vda.db")}}
-	if _, _, err := store.Create(t.Context(), f.uri); err != nil {
-		t.Fatal(err)
-	}
+	f := &fort{dir: dir, cluster: &cluster{TB: t, uri: storetest.SQLite(t)}}
 	f.db(dbcli.Main{Action: "make-ca", CADir: filepath.Join(dir, "ca")})
 	gate, ready := daemon.Flags{Listener: "127.0.0.1"}, make(chan string, 1)
 	f.run(portal.Main{Flags: gate, DatabaseURI: f.uri, Log: planetest.Log(), Ready: ready, CADir: filepath.Join(dir, "ca"),

@@ -12,6 +12,7 @@ import (
 
 	apiv1 "github.com/virtual-disk-array/vda/api/v1"
 	"github.com/virtual-disk-array/vda/program"
+	"github.com/virtual-disk-array/vda/reason"
 )
 
 // interactiveCommands read further commands: a function, as these are all there are.
@@ -60,7 +61,7 @@ func interact(s *session, cmd *cobra.Command, _ []string, _ *options) error {
 			if !person {
 				return err
 			}
-			fmt.Fprintln(s.stderr, "vda_cli:", err)
+			fmt.Fprintln(s.stderr, "vda_cli:", reason.Of(err))
 			continue
 		case len(words) == 0:
 			continue

@@ -322,7 +322,7 @@ func TestStatusAsksNoAgent(t *testing.T) {
 	if asked := programs.since(); !slices.Equal(asked, []string{"mon0:9620"}) {
 		t.Errorf("a status asks %q, want the monitor alone", asked)
 	}
-	// Whoever wants to know all of this moment asks for it.
+	// Anyone who wants to know all of this moment asks for it.
 	if _, err := client.ListVersion(t.Context(), &apiv1.ListVersionRequest{}); err != nil {
 		t.Fatal(err)
 	}

@@ -5,7 +5,7 @@ package sim
 import "testing"
 
 // TestVolumes: arrays are snapshotted, rolled back and made larger while daemons and machines die;
-// all that was begun comes to its end, and each snapshot is one moment, whoever shows it. The seeds
+// all that was begun comes to its end, and each snapshot is one moment, on any node that shows it. The seeds
 // are such as find it when an order that has failed leaves no tombstone.
 func TestVolumes(t *testing.T) {
 	file := schema(t)

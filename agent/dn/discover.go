@@ -180,7 +180,7 @@ func (a *Agent) lookInto(ctx context.Context, c disk.Candidate, dev disk.Device)
 		if c.Kind == disk.KindFile {
 			return nil // whatever it is
 		}
-		return asDisk(c, diskSmall, err.Error())
+		return asDisk(c, diskSmall, reason.Of(err))
 	}
 	content, err := disk.Look(ctx, dev)
 	if err != nil {

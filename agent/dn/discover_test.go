@@ -146,7 +146,7 @@ func (m stuck) Open(path string) (disk.Device, error) {
 	return m.Machine.Open(path)
 }
 
-// TestDisksThatHang: one is unknown, and is opened once whoever asks; a pd that is made on it
+// TestDisksThatHang: one is unknown, and is opened once for all who ask; a pd that is made on it
 // meanwhile waits for that, and is made.
 func TestDisksThatHang(t *testing.T) {
 	t.Parallel()

@@ -84,7 +84,7 @@ func TestDisksOfAMachine(t *testing.T) {
 		t.Errorf("%v", have)
 	}
 	if _, err := (kernel{filepath.Join(root, "none"), ""}).disks("/dev"); err == nil {
-		t.Error("no sysfs is no error")
+		t.Error("no error without a sysfs")
 	}
 }
 

@@ -118,7 +118,7 @@ func (a *agents) add(kind string, i int) (*model, error) {
 func (m *model) kill() { m.lis.kill() }
 
 // revive has a node that was killed serve again, where it did. Its agent and its data plane
-// have started anew.
+// have started again.
 func (a *agents) revive(m *model) error {
 	lis, err := net.Listen("tcp", m.addr)
 	if err != nil {

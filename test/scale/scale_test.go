@@ -238,10 +238,10 @@ func (c *cluster) looks() {
 
 // step is what a cluster of a size has shown.
 type step struct {
-	nodes, arrays                   int
-	start, one, percent, rack, anew time.Duration // until all was well, primaries were elsewhere, and all was well again
-	ops                             map[string]figure
-	cores, mib                      float64 // of the busiest monitor at rest
+	nodes, arrays                    int
+	start, one, percent, rack, again time.Duration // until all was well, primaries were elsewhere, and all was well again
+	ops                              map[string]figure
+	cores, mib                       float64 // of the busiest monitor at rest
 }
 
 // TestSteps measures clusters of NODES nodes, one size after the other when there are several, with ARRAYS
@@ -282,9 +282,9 @@ func TestSteps(t *testing.T) {
 				rack = append(rack, c.cns[k])
 			}
 			s.rack = c.failover("the cns of a rack die at once", rack)
-			s.anew = c.restart(monitors)
+			s.again = c.restart(monitors)
 			t.Logf("  all is well %.1f s after the database, the portal, the monitors and all agents with their data planes had ended",
-				s.anew.Seconds())
+				s.again.Seconds())
 		}
 		all = append(all, s)
 		t.Logf("  the database has %d MiB", c.number("SELECT pg_database_size(current_database())")>>20)
@@ -340,7 +340,7 @@ func (c *cluster) table(all []step) {
 	row("failover of a cn, in the database", seconds(func(s *step) time.Duration { return s.one }))
 	row("of 1 % of the cns", seconds(func(s *step) time.Duration { return s.percent }))
 	row("of a rack's cns", seconds(func(s *step) time.Duration { return s.rack }))
-	row("restart of everything", seconds(func(s *step) time.Duration { return s.anew }))
+	row("restart of everything", seconds(func(s *step) time.Duration { return s.again }))
 	c.Log(b.String())
 }
 

@@ -1,4 +1,4 @@
-// Package oidctest is an issuer of OpenID Connect for tests: it logs in whoever asks, by the
+// Package oidctest is an issuer of OpenID Connect for tests: it logs in anyone who asks, by the
 // authorization code flow with PKCE, and checks what a client has to say as a real one does.
 package oidctest
 

@@ -12,6 +12,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"sync"
 
 	"github.com/spf13/cobra"
 
@@ -21,6 +22,7 @@ import (
 	"github.com/virtual-disk-array/vda/csi/controller"
 	"github.com/virtual-disk-array/vda/csi/linux"
 	"github.com/virtual-disk-array/vda/csi/node"
+	"github.com/virtual-disk-array/vda/csi/volume"
 	"github.com/virtual-disk-array/vda/daemon"
 	"github.com/virtual-disk-array/vda/daemon/httpd"
 	"github.com/virtual-disk-array/vda/pki"
@@ -143,12 +145,8 @@ func (m Main) node(token *pki.UserToken, log *slog.Logger) (n *node.Node, end fu
 	if err != nil {
 		return nil, nil, err
 	}
-	cfg := client.Config{Portals: m.Portals}
-	if token != nil {
-		cfg.Secure(*token)
-	}
-	portal, err := client.New(cfg)
-	if err != nil {
+	w := &ways{own: m.Portals, token: token, clients: map[string]*client.Client{}}
+	if _, err := w.portal(""); err != nil {
 		return nil, nil, fmt.Errorf("--portals: %s", reason.Of(err))
 	}
 	if why := host.Problem(); why != "" {
@@ -158,9 +156,8 @@ func (m Main) node(token *pki.UserToken, log *slog.Logger) (n *node.Node, end fu
 	if err != nil {
 		return nil, nil, err
 	}
-	n = node.New(node.Config{Host: host, FileSystems: linux.NewFileSystems(m.HostRoot), Location: location, Ways: ways(portal),
-		Log: log})
-	return n, func() { _ = portal.Close() }, nil
+	n = node.New(node.Config{Host: host, FileSystems: linux.NewFileSystems(m.HostRoot), Location: location, Ways: w.of, Log: log})
+	return n, w.close, nil
 }
 
 // locationFile is where a node may say where it is: pods of a DaemonSet have the same flags on
@@ -199,21 +196,62 @@ func checkLocation(field, location string) error {
 		"or digit at both ends", field, vda.Shorten(location, 40))
 }
 
-// ways asks portals for the controllers of an exporter.
-func ways(p *client.Client) func(ctx context.Context, array, exporter string) ([]string, error) {
-	return func(ctx context.Context, array, exporter string) (addresses []string, err error) {
-		reply, err := p.GetExp(ctx, &apiv1.GetExpRequest{DaName: array, ExpName: exporter})
+// ways asks portals for the controllers of volumes: those that a volume's id names, or the
+// driver's own. Safe for concurrent use.
+type ways struct {
+	own   []string
+	token *pki.UserToken // nil for none
+
+	mu      sync.Mutex
+	clients map[string]*client.Client // by the portals of ids
+}
+
+// of returns the addresses of the controllers of a volume's exporter.
+func (w *ways) of(ctx context.Context, v volume.ID, exporter string) (addresses []string, err error) {
+	p, err := w.portal(v.Portals)
+	if err != nil {
+		return nil, err
+	}
+	reply, err := p.GetExp(ctx, &apiv1.GetExpRequest{DaName: v.Array, ExpName: exporter})
+	if err != nil {
+		return nil, err
+	}
+	for _, es := range reply.ExpMsg.EsMsgList {
+		l, err := vda.ParseListener("cn_listener_conf", es.CnListenerConf)
 		if err != nil {
 			return nil, err
 		}
-		for _, es := range reply.ExpMsg.EsMsgList {
-			l, err := vda.ParseListener("cn_listener_conf", es.CnListenerConf)
-			if err != nil {
-				return nil, err
-			}
-			addresses = append(addresses, l.String())
-		}
-		return addresses, nil
+		addresses = append(addresses, l.String())
+	}
+	return addresses, nil
+}
+
+func (w *ways) portal(list string) (*client.Client, error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if p := w.clients[list]; p != nil {
+		return p, nil
+	}
+	cfg := client.Config{Portals: w.own}
+	if list != "" {
+		cfg.Portals = strings.Split(list, ",")
+	}
+	if w.token != nil {
+		cfg.Secure(*w.token)
+	}
+	p, err := client.New(cfg)
+	if err != nil {
+		return nil, err
+	}
+	w.clients[list] = p
+	return p, nil
+}
+
+func (w *ways) close() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for _, p := range w.clients {
+		_ = p.Close()
 	}
 }
 

@@ -1,10 +1,15 @@
 package csi
 
 import (
+	"context"
+	"net"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"github.com/virtual-disk-array/vda/client"
+	"github.com/virtual-disk-array/vda/csi/volume"
 )
 
 // TestLocation: a node is where its flag says or, without one, its file.
@@ -43,6 +48,45 @@ func TestLocation(t *testing.T) {
 		write(good)
 		if got, err := (Main{HostRoot: root}).location(); err != nil || got != strings.TrimSpace(good) {
 			t.Errorf("the file %q: %q, %v", good, got, err)
+		}
+	}
+}
+
+// TestWaysOfAVolume: the portals that a volume's id names are asked for its controllers, and the
+// driver's own where it names none.
+func TestWaysOfAVolume(t *testing.T) {
+	asked := make(chan string, 16)
+	portal := func(name string) (addr string) {
+		l, err := net.Listen("tcp", "127.0.0.1:0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { _ = l.Close() })
+		go func() {
+			for {
+				c, err := l.Accept()
+				if err != nil {
+					return
+				}
+				asked <- name
+				_ = c.Close()
+			}
+		}()
+		return l.Addr().String()
+	}
+	w := &ways{own: []string{portal("own")}, clients: map[string]*client.Client{}}
+	defer w.close()
+	for want, v := range map[string]volume.ID{"own": {Array: "v"}, "named": {Array: "v", Portals: portal("named")}} {
+		ctx, cancel := context.WithCancel(t.Context())
+		go func() { _, _ = w.of(ctx, v, "exporter") }()
+		if got := <-asked; got != want {
+			t.Errorf("of volume %s the portal that is asked is the %s one, want the %s one", v, got, want)
+		}
+		cancel()
+		w.close()
+		w.clients = map[string]*client.Client{}
+		for len(asked) > 0 {
+			<-asked
 		}
 	}
 }

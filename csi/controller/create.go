@@ -45,7 +45,7 @@ func (c *Controller) CreateVolume(ctx context.Context, req *csi.CreateVolumeRequ
 		if err != nil {
 			return nil, err
 		}
-		order.DaName, order.Label = v.Array, []string{volume.RequestLabel + "=" + request}
+		order.DaName, order.Label = v.Array, []string{volume.RequestLabel + "=" + request, volume.RatioLabel + "=" + class.Ratio()}
 		made, err := p.CreateDa(ctx, order)
 		switch {
 		case err == nil:
@@ -183,9 +183,10 @@ func (c *Controller) ControllerExpandVolume(ctx context.Context, req *csi.Contro
 	return &csi.ControllerExpandVolumeResponse{CapacityBytes: int64(a.DaSize), NodeExpansionRequired: node}, nil
 }
 
-// buy gives an array that is not thin the physical size to grow to size bytes, beside
-// what its snapshots hold: as much more in proportion as its size becomes, so that the
-// next snapshots have room as before. A repeated call buys nothing twice.
+// buy gives an array the physical size to grow to size bytes: what its class's physicalRatio
+// says, and for one that is not thin at least its size and what its snapshots hold. An array
+// that was made before its ratio was written down gets as much more in proportion as its size
+// becomes when it is short of that, and nothing when it is thin. A repeated call buys nothing twice.
 func (a *array) buy(ctx context.Context, size uint64) error {
 	later := func() error {
 		for _, g := range a.GrpMsgList {
@@ -196,14 +197,21 @@ func (a *array) buy(ctx context.Context, size uint64) error {
 		}
 		return nil
 	}
-	if a.Thin || a.PhysicalSize >= size+a.SnapSize {
+	least := size + a.SnapSize
+	if a.Thin {
+		least = 0
+	}
+	physical, known := volume.PhysicalBy(label(a.LabelList, volume.RatioLabel), size)
+	if physical = max(physical, least); a.PhysicalSize >= physical {
 		return nil
 	}
 	if err := later(); err != nil {
 		return err
 	}
-	const mib = 1 << 20 // sizes are multiples of it; the product of two in it has 64 bits
-	physical := max(a.PhysicalSize/mib*(size/mib)/(a.DaSize/mib)*mib, size+a.SnapSize)
+	if !known {
+		const mib = 1 << 20 // sizes are multiples of it; the product of two in it has 64 bits
+		physical = max(a.PhysicalSize/mib*(size/mib)/(a.DaSize/mib)*mib, least)
+	}
 	cluster := vda.ClusterSizeFor(size)
 	physical = (physical + cluster - 1) / cluster * cluster
 	reply, err := a.portal.ModifyDa(ctx, &apiv1.ModifyDaRequest{DaName: a.DaName, PhysicalSize: &physical})

@@ -43,7 +43,7 @@ func (n *Node) Follow(ctx context.Context) {
 
 // follow connects to controllers of one subsystem that are new.
 func (n *Node) follow(ctx context.Context, nqn, array string) {
-	want, err := n.cfg.Ways(ctx, array, volume.ExporterName(n.cfg.Host.NQN()))
+	want, err := n.cfg.Ways(ctx, n.learnt(array), volume.ExporterName(n.cfg.Host.NQN()))
 	if err != nil || len(want) == 0 { // the portals are away, or the volume is being taken from us
 		return
 	}

@@ -23,9 +23,9 @@ type Config struct {
 	FileSystems FileSystems
 	// Location of the node, "" for none.
 	Location string
-	// Ways returns the addresses of the controllers through which a node has an array, for
+	// Ways returns the addresses of the controllers through which a node has a volume, for
 	// Follow. nil: they are as they were when the volume was staged.
-	Ways func(ctx context.Context, array, exporter string) ([]string, error)
+	Ways func(ctx context.Context, v volume.ID, exporter string) ([]string, error)
 	// FollowEvery is the time between two looks of Follow. Default 10 s.
 	FollowEvery time.Duration
 	// DeviceTime is how long a call waits for a namespace, or its size. Default 30 s.
@@ -43,6 +43,9 @@ type Node struct {
 	// unwell are the volumes with which something was wrong when Follow looked last, by the names
 	// of their arrays, and the reasons.
 	unwell map[string][]string
+	// portals are those that the ids of volumes name which are here, by their arrays, as far as
+	// calls have told since the plugin began.
+	portals map[string]string
 }
 
 // New makes a Node.
@@ -56,7 +59,7 @@ func New(cfg Config) *Node {
 	if cfg.Log == nil {
 		cfg.Log = slog.Default()
 	}
-	return &Node{cfg: cfg, busy: map[string]bool{}}
+	return &Node{cfg: cfg, busy: map[string]bool{}, portals: map[string]string{}}
 }
 
 func refuse(code codes.Code, format string, args ...any) error {
@@ -96,6 +99,32 @@ func (n *Node) claim(volumeID string) (release func(), err error) {
 		defer n.mu.Unlock()
 		delete(n.busy, key)
 	}, nil
+}
+
+// learn notes which portals have a volume that is here.
+func (n *Node) learn(volumeID string) {
+	if v, ok := volume.ParseID(volumeID); ok {
+		n.mu.Lock()
+		defer n.mu.Unlock()
+		n.portals[v.Array] = v.Portals
+	}
+}
+
+// forget is of a volume that is here no more.
+func (n *Node) forget(volumeID string) {
+	if v, ok := volume.ParseID(volumeID); ok {
+		n.mu.Lock()
+		defer n.mu.Unlock()
+		delete(n.portals, v.Array)
+	}
+}
+
+// learnt is the volume of an array. Until a call has named it, after the plugin has begun, the
+// driver's own portals are taken to have it.
+func (n *Node) learnt(array string) volume.ID {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return volume.ID{Portals: n.portals[array], Array: array}
 }
 
 // nqn is the subsystem that a volume is to this host; false for a volume that is not the
@@ -140,6 +169,7 @@ func (n *Node) find(volumeID string) (Device, error) {
 			return d, failed(err, "volume %s", volumeID)
 		}
 		if there {
+			n.learn(volumeID)
 			return d, nil
 		}
 	}

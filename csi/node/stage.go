@@ -49,6 +49,7 @@ func (n *Node) NodeStageVolume(ctx context.Context, req *csi.NodeStageVolumeRequ
 	if err != nil {
 		return nil, err
 	}
+	n.learn(req.VolumeId)
 	if req.VolumeCapability.GetMount() != nil {
 		// What is looked at, formatted and mounted by name is to be one device.
 		letGo, err := n.cfg.Host.Hold(d, pub.NQN, pub.UUID)
@@ -181,6 +182,7 @@ func (n *Node) NodeUnstageVolume(ctx context.Context, req *csi.NodeUnstageVolume
 	if err := n.cfg.Host.Disconnect(ctx, nqn); err != nil {
 		return nil, failed(err, "disconnect from subsystem %s of volume %s", nqn, req.VolumeId)
 	}
+	n.forget(req.VolumeId)
 	return &csi.NodeUnstageVolumeResponse{}, nil
 }
 

@@ -78,7 +78,7 @@ var keys = map[string]key{
 	"stripeCount":  {"a number of disks, 1 or more", func(c *Class, v string) bool { return number(v, 1, 1<<16, &c.StripeCount) }},
 	"stripeSizeKb": {"a number of KiB, a power of 2 from 4", func(c *Class, v string) bool { return number(v, 4, 1<<20, &c.StripeSizeKB) }},
 	"physicalRatio": {"the percentage of a volume's size that is bought, 2 to 1000; above 100 leaves room for what snapshots keep",
-		func(c *Class, v string) bool { return number(v, 2, 1000, &c.PhysicalRatio) }},
+		func(c *Class, v string) bool { return number(v, leastRatio, mostRatio, &c.PhysicalRatio) }},
 	"strict": {"true or false", func(c *Class, v string) bool {
 		c.Strict = v == "true"
 		return v == "true" || v == "false"
@@ -171,11 +171,29 @@ func (c *Class) DAConf() string {
 }
 
 // Physical is how much of a volume of size bytes is bought, in clusters.
-func (c *Class) Physical(size uint64) uint64 {
+func (c *Class) Physical(size uint64) uint64 { return physical(size, c.PhysicalRatio) }
+
+func physical(size, ratio uint64) uint64 {
 	cluster := vda.ClusterSizeFor(size)
 	clusters := size / cluster
-	return max((clusters*c.PhysicalRatio+99)/100, 1) * cluster
+	return max((clusters*ratio+99)/100, 1) * cluster
 }
+
+// Ratio is the value of RatioLabel.
+func (c *Class) Ratio() string { return fmt.Sprint(c.PhysicalRatio) }
+
+// PhysicalBy is Physical by the value of RatioLabel; ok is false when it is none, as of a
+// volume that was made before there was such a label.
+func PhysicalBy(label string, size uint64) (bytes uint64, ok bool) {
+	var ratio uint64
+	if !number(label, leastRatio, mostRatio, &ratio) {
+		return 0, false
+	}
+	return physical(size, ratio), true
+}
+
+// What physicalRatio may be.
+const leastRatio, mostRatio = 2, 1000
 
 // Request is a hash of what a volume was asked to be, but for its size and what can be
 // changed later; source is the id of what it is a copy of.

@@ -15,6 +15,8 @@ const Driver = "csi.virtual-disk-array.io"
 const (
 	// RequestLabel of an array or snap: a hash of what it was asked to be.
 	RequestLabel = Driver + "/request"
+	// RatioLabel of an array: the StorageClass's physicalRatio, by which it gets more when it grows.
+	RatioLabel = Driver + "/physical-ratio"
 	// GroupLabel of a snap that was taken together with others: its group.
 	GroupLabel = Driver + "/group"
 	// ModeLabel of an exporter: how the node may use it.

@@ -10,16 +10,16 @@ import (
 	apiv1 "github.com/virtual-disk-array/vda/api/v1"
 )
 
-// TestExpand: a volume that is not thin gets the physical size that it needs to grow, in
-// proportion, and not twice when the call is repeated.
+// TestExpand: a volume that grows gets the physical size that its class's ratio says, and not
+// twice when the call is repeated.
 func TestExpand(t *testing.T) {
 	c := newCluster(t, 2)
 	ctl := c.controller()
 	block := rawBlock()
 	for ratio, steps := range map[string][]struct{ size, physical uint64 }{ // MiB
 		"100": {{16, 16}, {16, 16}},
-		"200": {{12, 16}, {24, 32}, {24, 32}},
-		"50":  {{16, 4}}, // thin
+		"200": {{12, 24}, {24, 48}, {24, 48}},
+		"50":  {{16, 8}}, // thin
 	} {
 		var made *csi.CreateVolumeResponse
 		try(t, func() (err error) {

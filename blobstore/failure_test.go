@@ -134,7 +134,7 @@ func TestFailedSnapshotLosesNothing(t *testing.T) {
 
 // failedSnapshot has the operation at of a snapshot fail, and returns the snapshot's error.
 func failedSnapshot(t *testing.T, seed uint64, at int, applies bool) error {
-	w := newWorld(t, testDeviceBytes, func(int) int { return 0 })
+	w := newWorld(t, smallDeviceBytes, func(int) int { return 0 })
 	b, err := w.store.CreateBlob(BlobConfig{Clusters: 4, Thin: true, Xattrs: named("b")})
 	if err != nil {
 		t.Fatal(err)
@@ -174,7 +174,7 @@ func failedSnapshot(t *testing.T, seed uint64, at int, applies bool) error {
 // taking back was seen to end, does not come back to claim what has become another volume's.
 func TestFailedSnapshotIsForgotten(t *testing.T) {
 	for at := 1; ; at++ {
-		w := newWorld(t, testDeviceBytes, func(int) int { return 0 })
+		w := newWorld(t, smallDeviceBytes, func(int) int { return 0 })
 		b, err := w.store.CreateBlob(BlobConfig{Clusters: 4, Xattrs: named("b")})
 		if err != nil {
 			t.Fatal(err)
@@ -221,7 +221,7 @@ func TestFailedSnapshotIsForgotten(t *testing.T) {
 // is, also when the failing I/O was the store's own.
 func TestStatusGoesThrough(t *testing.T) {
 	for _, thin := range []bool{false, true} {
-		w := newWorld(t, testDeviceBytes, func(int) int { return 0 })
+		w := newWorld(t, smallDeviceBytes, func(int) int { return 0 })
 		b, err := w.store.CreateBlob(BlobConfig{Clusters: 4, Thin: thin})
 		if err != nil {
 			t.Fatal(err)

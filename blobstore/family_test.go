@@ -61,7 +61,7 @@ type family struct {
 }
 
 func newFamily(t *testing.T) *family {
-	w := newWorld(t, testDeviceBytes, func(int) int { return 0 })
+	w := newWorld(t, smallDeviceBytes, func(int) int { return 0 })
 	t.Cleanup(func() { w.store.Close() })
 	f := &family{world: w}
 	must := func(b *Blob, err error) *Blob {

@@ -84,7 +84,7 @@ func heldSnapshot(v, _ *Blob) error {
 // fails after it then. done: what was to be the first change could be made.
 func firstChange(t *testing.T, cut func(v, s1 *Blob) error, at int, thin bool, first func(*world) (bool, error)) (over, done bool) {
 	t.Helper()
-	w := newWorld(t, testDeviceBytes, func(int) int { return 0 })
+	w := newWorld(t, smallDeviceBytes, func(int) int { return 0 })
 	must := func(err error) {
 		t.Helper()
 		if err != nil {

@@ -42,7 +42,7 @@ func TestRepair(t *testing.T) {
 // repairOnce reports whether the cut left something to finish, and whether the
 // operation was over before it.
 func repairOnce(t *testing.T, cut int, op func(a, s1 *Blob) error) (found, over bool) {
-	w := newWorld(t, testDeviceBytes, rand.New(rand.NewPCG(1, uint64(cut))).IntN)
+	w := newWorld(t, smallDeviceBytes, rand.New(rand.NewPCG(1, uint64(cut))).IntN)
 	must := func(err error) {
 		t.Helper()
 		if err != nil {

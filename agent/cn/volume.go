@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 
 	"github.com/virtual-disk-array/vda/agent"
 	"github.com/virtual-disk-array/vda/blobstore/format"
@@ -117,13 +118,21 @@ func (r lvstore) on(ctx context.Context, base string) (*spdk.Lvstore, error) {
 }
 
 // missing says of an array that was made before why the data plane has not found its lvstore:
-// it is not there, or it is and is damaged. The data plane tells that to its log alone.
+// it is not there, or it is larger than the disks, or damaged. The data plane tells that to
+// its log alone.
 func (r lvstore) missing(ctx context.Context, top string) error {
-	head := make([]byte, format.PageSize)
-	err := r.Plane.WithRaw(ctx, top, func(d agent.RawDisk) error { return d.ReadAt(ctx, head, 0) })
+	head, size := make([]byte, format.PageSize), uint64(0)
+	err := r.Plane.WithRaw(ctx, top, func(d agent.RawDisk) error {
+		size = d.Size()
+		return d.ReadAt(ctx, head, 0)
+	})
+	sb, bad := format.DecodeSuperBlock(head, math.MaxUint64)
 	switch {
 	case err != nil:
 		return fmt.Errorf("the metadata of disk array %s was made before and cannot be read; it is not made again: %w", r.c.DaName, err)
+	case bad == nil && sb.Layout.DeviceBytes > size:
+		return fmt.Errorf("the metadata of disk array %s is of %d bytes, its disks have %d; it is not made again", r.c.DaName,
+			sb.Layout.DeviceBytes, size)
 	case bytes.HasPrefix(head, []byte(format.Signature)):
 		return fmt.Errorf("the metadata of disk array %s is on its disks and damaged; it is not made again; the data plane's log says "+
 			"what of it cannot be read", r.c.DaName)

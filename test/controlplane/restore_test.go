@@ -296,7 +296,7 @@ func TestBackupOlderThanAGrowth(t *testing.T) {
 		syncup()
 		return len(grps()) == 2 && show().Error
 	})
-	if why := show().ErrorMsg; !strings.Contains(why, "is not found on its disks; it is not made again") {
+	if why := show().ErrorMsg; !strings.Contains(why, "bytes, its disks have") || !strings.Contains(why, "it is not made again") {
 		t.Errorf("its error is %q", why)
 	}
 	all := grps()

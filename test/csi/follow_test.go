@@ -42,7 +42,8 @@ func TestFollowAsksTheVolumesPortals(t *testing.T) {
 	want := volume.ID{Portals: c.addr, Array: "v"}
 	var pub *csi.ControllerPublishVolumeResponse
 	try(t, func() (err error) {
-		pub, err = ctl.ControllerPublishVolume(t.Context(), &csi.ControllerPublishVolumeRequest{VolumeId: id, NodeId: m.nqn, VolumeCapability: block})
+		pub, err = ctl.ControllerPublishVolume(t.Context(), &csi.ControllerPublishVolumeRequest{VolumeId: id, NodeId: m.nqn,
+			VolumeCapability: block})
 		return err
 	})
 	n, end := plugin()

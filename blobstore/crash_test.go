@@ -87,15 +87,15 @@ func TestModelOfAFullStore(t *testing.T) {
 // under way happened or did not, nothing is leaked or used twice. By default it
 // takes a sample of the writes; BLOBSTORE_POWER_CUT_SEEDS=n takes all writes of
 // n sequences.
-func TestPowerCut(t *testing.T) { powerCuts(t, func(*world) {}) }
+func TestPowerCut(t *testing.T) { powerCuts(t, testDeviceBytes, func(*world) {}) }
 
 // TestFamilyPowerCut is TestPowerCut for short blobs, their snapshots and
 // clones, whose lengths change; see TestFamilyModel.
 func TestFamilyPowerCut(t *testing.T) {
-	powerCuts(t, func(w *world) { w.short, w.ops = true, familyOps })
+	powerCuts(t, smallDeviceBytes, func(w *world) { w.short, w.ops = true, familyOps })
 }
 
-func powerCuts(t *testing.T, shape func(*world)) {
+func powerCuts(t *testing.T, bytes int, shape func(*world)) {
 	seeds, sample := 8, 40
 	if raceEnabled || testing.Short() {
 		seeds, sample = 2, 10
@@ -107,13 +107,13 @@ func powerCuts(t *testing.T, shape func(*world)) {
 	for seed := range uint64(seeds) {
 		writes := 0
 		for hi := 1; ; hi *= 2 { // about how many writes the sequence has
-			if !cutOnce(t, shape, seed, hi, steps) {
+			if !cutOnce(t, bytes, shape, seed, hi, steps) {
 				writes = hi
 				break
 			}
 		}
 		stride := max(1, writes/sample)
-		for cut := int(seed) % stride; cutOnce(t, shape, seed, cut, steps); cut += stride {
+		for cut := int(seed) % stride; cutOnce(t, bytes, shape, seed, cut, steps); cut += stride {
 		}
 	}
 }
@@ -122,9 +122,9 @@ func powerCuts(t *testing.T, shape func(*world)) {
 // until the power fails twice more; false when the sequence has fewer writes. Every other
 // time a load is followed by whatever change comes next, and not by one that does only what
 // precedes each first one.
-func cutOnce(t *testing.T, shape func(*world), seed uint64, cut, steps int) bool {
+func cutOnce(t *testing.T, bytes int, shape func(*world), seed uint64, cut, steps int) bool {
 	rng := rand.New(rand.NewPCG(seed, 7))
-	w := newWorld(t, testDeviceBytes, rng.IntN)
+	w := newWorld(t, bytes, rng.IntN)
 	shape(w)
 	defer func() { w.store.Close() }()
 	if !w.cutWithin(steps, 1+cut, seed, cut) {

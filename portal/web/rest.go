@@ -11,6 +11,7 @@ import (
 	"net/url"
 	"regexp"
 	"strings"
+	"sync"
 
 	"github.com/grpc-ecosystem/grpc-gateway/v2/runtime"
 	"github.com/grpc-ecosystem/grpc-gateway/v2/utilities"
@@ -35,7 +36,6 @@ func newREST(portal apiv1.PortalClient) http.Handler {
 			MarshalOptions: protojson.MarshalOptions{UseProtoNames: true, EmitUnpopulated: true}}}),
 		// An escaped slash is part of a name, which then does not exist.
 		runtime.WithUnescapingMode(runtime.UnescapingModeAllExceptSlash),
-		runtime.SetQueryParameterParser(strictQuery{}),
 		runtime.WithErrorHandler(answerError),
 		runtime.WithMiddlewares(oneName),
 		runtime.WithRoutingErrorHandler(noRoute),
@@ -47,11 +47,16 @@ func newREST(portal apiv1.PortalClient) http.Handler {
 			return metadata.Join(whose, metadata.Pairs("x-request-id", r.Header.Get("X-Request-Id")))
 		}),
 	)
+	useStrictQuery()
 	if err := gateway.RegisterPortalHandlerClient(context.Background(), mux, portal); err != nil {
 		panic(err) // a generated path is malformed
 	}
 	return mux
 }
+
+// useStrictQuery sets the parser of queries, which is one for all muxes of a
+// process, once: a mux that sets it again races with the requests of another.
+var useStrictQuery = sync.OnceFunc(func() { runtime.SetQueryParameterParser(strictQuery{})(nil) })
 
 // strictJSON reads bodies; one that is not the request's message is an error in
 // our words.

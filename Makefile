@@ -57,7 +57,7 @@ volumes: dist ## what a Linux host does with volumes: snapshots of ext4 and XFS,
 charts: ## the Helm charts and the examples for Kubernetes: lint, templates, and all of it against Kubernetes' types
 	go -C test/helm test -count=1 -timeout 10m ./...
 
-rounds: ## ROUNDS= (100) rounds of snapshot, writes, failover, rollback and comparison, and the pause of snapshots
+rounds: ## ROUNDS= (100) rounds of snapshot, writes, failover, rollback and comparison, and the pause of snapshots; SPDK_TGT= adds a cn and a dn on SPDK
 	SNAPSHOT_ROUNDS=$(or $(ROUNDS),100) go test -tags rounds ./agent/cn -run 'TestRounds|TestSnapshotPause' -count=1 -v -timeout 60m
 
 scale: ## how long a thousand arrays wait when the one node of all their primaries dies

@@ -1,6 +1,11 @@
 package store
 
-import "github.com/virtual-disk-array/vda"
+import (
+	"maps"
+	"slices"
+
+	"github.com/virtual-disk-array/vda"
+)
 
 var daTable = table[vda.DA]{
 	name: "vda_da", noun: "da",
@@ -9,8 +14,8 @@ var daTable = table[vda.DA]{
 		"rw_ios", "rw_mb", "r_mb", "w_mb", "rebuild_mb", "clone_source", "term", "moving_us", "created", "deleted", "purge_us",
 		"stays_thin", "auto_limit", "auto_low", "space_bytes", "used_bytes",
 		"h_error", "h_msg", "h_since_us"},
-	keys:  []string{"live_name", "copying"},
-	fixed: []string{"space_bytes", "used_bytes", "h_error", "h_msg", "h_since_us"},
+	keys:  []string{"live_name", "copying", "thin", "crowded"},
+	fixed: []string{"space_bytes", "used_bytes", "crowded", "h_error", "h_msg", "h_since_us"},
 	dest: func(v *vda.DA) []any {
 		return []any{&v.ID, &v.Name, &v.Size, &v.PhysicalSize, &v.CntlrCnt, &v.StripeCount, &v.StripeSizeKB,
 			&v.Conf, &v.ClusterSize, &v.Redundancy, &v.MinLegs,
@@ -25,7 +30,7 @@ var daTable = table[vda.DA]{
 			v.Limits.RWIOs, v.Limits.RWMB, v.Limits.RMB, v.Limits.WMB, v.Limits.RebuildMB, asJSON{&v.Source}, v.Term, us{&v.Moving},
 			v.Created, v.Deleted, us{&v.Purge}, v.StaysThin, v.AutoGrow.Limit, v.AutoGrow.LowPercent, v.Space.Total, v.Space.Used,
 			v.Health.Error, CleanMsg(v.Health.Msg),
-			us{&v.Health.Since}, orNull(v.Name, v.Deleted || !v.Purge.IsZero()), v.Source.Copying()}
+			us{&v.Health.Since}, orNull(v.Name, v.Deleted || !v.Purge.IsZero()), v.Source.Copying(), v.Thin(), crowded(v.Space)}
 	},
 	label:  func(v *vda.DA) string { return v.Name },
 	tagged: true,
@@ -68,6 +73,9 @@ var cntlrTable = table[vda.Cntlr]{
 func (t *sqlTx) InsertDA(v *vda.DA) error { return insertRow(t, &daTable, v) }
 
 func (t *sqlTx) UpdateDA(v *vda.DA) error {
+	if v.Redundancy.Mirrored() {
+		t.legsChanged(v.ID)
+	}
 	ok, err := updateRow(t, &daTable, v, " AND term <= ?", v.Term)
 	if err != nil || ok {
 		return err
@@ -81,7 +89,7 @@ func (t *sqlTx) UpdateDA(v *vda.DA) error {
 }
 
 func (t *sqlTx) SetDASpace(id string, s vda.Space) error {
-	n, err := t.exec("UPDATE vda_da SET space_bytes = ?, used_bytes = ? WHERE id = ?", s.Total, s.Used, id)
+	n, err := t.exec("UPDATE vda_da SET space_bytes = ?, used_bytes = ?, crowded = ? WHERE id = ?", s.Total, s.Used, crowded(s), id)
 	return orNotFound(n > 0, err, "da", id)
 }
 
@@ -106,18 +114,48 @@ func (t *sqlReader) ListDA(f DAFilter, p Page) ([]vda.DA, string, error) {
 	return pageRows(t, &daTable, c, p, func(v *vda.DA) (string, string) { return v.Name, v.ID })
 }
 
-// tooFull is a thin array whose space is used to vda.DASpaceLow, or a few bytes less.
-// Products might not fit into 64 bits.
-const tooFull = "size_bytes > physical_bytes AND space_bytes > 0 AND used_bytes / 4 >= space_bytes / 5 - 1"
+// crowded is a space that is used to vda.DASpaceLow, or a few bytes less. Products might
+// not fit into 64 bits.
+func crowded(s vda.Space) bool { return s.Total > 0 && s.Used/4+1 >= s.Total/5 }
 
-// short are arrays with a column that has fewer legs than the redundancy says.
-const short = "SELECT m.da_id FROM vda_mirror m JOIN vda_da d ON d.id = m.da_id " +
-	"LEFT JOIN vda_vd v ON v.da_id = m.da_id AND v.mirror_id = m.id AND v.deleted = FALSE " +
-	"WHERE d.redundancy > 1 GROUP BY m.id, m.da_id, d.redundancy HAVING COUNT(v.id) < d.redundancy"
+// suspect finds arrays by indexes: with an OR, databases look at every one.
+const suspect = "SELECT id FROM vda_da WHERE h_error = TRUE UNION ALL SELECT id FROM vda_da WHERE thin = TRUE AND crowded = TRUE" +
+	" UNION ALL SELECT da_id FROM vda_vd WHERE " + unsettled +
+	" UNION ALL SELECT m.da_id FROM vda_mirror m JOIN vda_da d ON d.id = m.da_id WHERE m.missing > 0 AND d.redundancy > 1"
 
 func (t *sqlReader) SuspectDAs() ([]vda.DA, error) {
-	return listRows(t.unlocked(), &daTable, "deleted = FALSE AND purge_us = 0 AND (h_error = TRUE OR "+tooFull+
-		" OR id IN (SELECT da_id FROM vda_vd WHERE "+unsettled+") OR id IN ("+short+")) ORDER BY name, id")
+	return listRows(t.unlocked(), &daTable, "deleted = FALSE AND purge_us = 0 AND id IN ("+suspect+") ORDER BY name, id")
+}
+
+// SuspectDAs counts what the transaction has changed so far.
+func (t *sqlTx) SuspectDAs() ([]vda.DA, error) {
+	if err := t.countLegs(); err != nil {
+		return nil, err
+	}
+	return t.sqlReader.SuspectDAs()
+}
+
+// legsChanged notes an array whose columns may have other legs than before, or are to have
+// another number of them. Who changes them has locked the array.
+func (t *sqlTx) legsChanged(daID string) {
+	if t.recount == nil {
+		t.recount = map[string]bool{}
+	}
+	t.recount[daID] = true
+}
+
+// countLegs writes how many legs columns lack whose legs the transaction has changed, once
+// for all of them.
+func (t *sqlTx) countLegs() error {
+	const q = "UPDATE vda_mirror SET missing = (SELECT d.redundancy FROM vda_da d WHERE d.id = vda_mirror.da_id) - " +
+		"(SELECT COUNT(*) FROM vda_vd v WHERE v.da_id = vda_mirror.da_id AND v.mirror_id = vda_mirror.id AND v.deleted = FALSE) WHERE da_id IN ("
+	for some := range slices.Chunk(slices.Sorted(maps.Keys(t.recount)), atOnce) {
+		if _, err := t.exec(q+marks(len(some))+")", anys(some)...); err != nil {
+			return err
+		}
+	}
+	t.recount = nil
+	return nil
 }
 
 func (t *sqlReader) CountDAs() (n, size uint64, err error) {
@@ -141,8 +179,12 @@ func (t *sqlReader) GrpsOfDA(daID string) ([]vda.Grp, error) {
 	return listRows(t, &grpTable, "da_id = ? ORDER BY idx", daID)
 }
 
-func (t *sqlTx) InsertMirror(v *vda.Mirror) error { return insertRow(t, &mirrorTable, v) }
-func (t *sqlTx) DeleteMirror(id string) error     { return deleteRow(t, &mirrorTable, id) }
+func (t *sqlTx) InsertMirror(v *vda.Mirror) error {
+	t.legsChanged(v.DAID)
+	return insertRow(t, &mirrorTable, v)
+}
+
+func (t *sqlTx) DeleteMirror(id string) error { return deleteRow(t, &mirrorTable, id) }
 
 func (t *sqlTx) UpdateMirror(v *vda.Mirror) error {
 	ok, err := updateRow(t, &mirrorTable, v, "")

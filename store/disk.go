@@ -146,9 +146,13 @@ func (t *sqlTx) TakeOrphan(id string, clusters uint64) error {
 	return t.TakePD(id, clusters)
 }
 
-func (t *sqlTx) InsertVD(v *vda.VD) error { return insertRow(t, &vdTable, v) }
+func (t *sqlTx) InsertVD(v *vda.VD) error {
+	t.legsChanged(v.DAID)
+	return insertRow(t, &vdTable, v)
+}
 
 func (t *sqlTx) UpdateVD(v *vda.VD) error {
+	t.legsChanged(v.DAID)
 	ok, err := updateRow(t, &vdTable, v, "")
 	return orNotFound(ok, err, "vd", v.ID)
 }
@@ -158,7 +162,16 @@ func (t *sqlTx) SetVDLack(id string, bytes, rate uint64) error {
 	return orNotFound(n > 0, err, "vd", id)
 }
 
-func (t *sqlTx) DeleteVD(id string) error          { return deleteRow(t, &vdTable, id) }
+// DeleteVD notes the vd's array, as it may be a leg until now.
+func (t *sqlTx) DeleteVD(id string) error {
+	v, err := t.unlocked().VD(id)
+	if err != nil {
+		return err
+	}
+	t.legsChanged(v.DAID)
+	return deleteRow(t, &vdTable, id)
+}
+
 func (t *sqlReader) VD(id string) (*vda.VD, error) { return getRow(t, &vdTable, id, "id = ?", id) }
 
 func (t *sqlReader) VDsOfDA(daID string) ([]vda.VD, error) {

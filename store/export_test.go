@@ -20,6 +20,9 @@ func Raw(ctx context.Context, uri string) (*sql.DB, error) {
 	return s.write, nil
 }
 
+// SuspectSQL is the condition by which SuspectDAs finds arrays.
+const SuspectSQL = suspect
+
 // WriteInView tries to write in the read-only transaction that a view is for the
 // database, past the type that keeps a view from it.
 func WriteInView(ctx context.Context, uri string) error {

@@ -32,6 +32,9 @@ func (s *sqlStore) Update(ctx context.Context, fn func(Tx) error) error {
 			return err
 		}
 		events = t.events
+		if err := tx.countLegs(); err != nil {
+			return err
+		}
 		return tx.insertEvents()
 	})
 	if err == nil && s.onEvent != nil {
@@ -206,10 +209,11 @@ type sqlReader struct {
 	answered func() // the database has
 	tx       *sql.Tx
 	store    *sqlStore
-	lock     bool        // lock what is read
-	broken   error       // an error that is about the database, not about a row
-	of       *sqlReader  // the transaction's own, whose broken counts; nil: this is it
-	events   []vda.Event // recorded
+	lock     bool            // lock what is read
+	broken   error           // an error that is about the database, not about a row
+	of       *sqlReader      // the transaction's own, whose broken counts; nil: this is it
+	events   []vda.Event     // recorded
+	recount  map[string]bool // arrays whose columns' legs are to be counted at the end
 }
 
 // sqlTx is a Tx.

@@ -3,6 +3,7 @@ package storetest
 import (
 	"database/sql"
 	"errors"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -125,11 +126,28 @@ func migrateColumns(t *testing.T, uri string, raw func(q string)) {
 		return errors.Join(tx.InsertNode(vda.DiskNode, &dn.Node), tx.InsertPD(pd), tx.InsertDA(da), tx.InsertVD(old), tx.InsertVD(moved),
 			tx.InsertMirror(&vda.Mirror{ID: "m", DAID: da.ID, Idx: 2, Size: 6 << 20, Gen: 9}))
 	})
+	whole, short := newDA(), newDA()
+	in(func(tx store.Tx) error {
+		dn := newDN()
+		pd := newPD(dn)
+		errs := []error{tx.InsertNode(vda.DiskNode, &dn.Node), tx.InsertPD(pd)}
+		for legs, da := range map[int]*vda.DA{2: whole, 1: short} {
+			da.Redundancy, da.Health, da.Space = vda.Mirror2, vda.Health{}, vda.Space{}
+			m := &vda.Mirror{ID: store.NewID(), DAID: da.ID, Idx: 1, Size: 7 << 20, Gen: 1}
+			errs = append(errs, tx.InsertDA(da), tx.InsertMirror(m))
+			for range legs {
+				v := newVD(da, pd)
+				v.MirrorID, v.Role, v.Leaving, v.Health = m.ID, vda.Member, false, vda.Health{}
+				errs = append(errs, tx.InsertVD(v))
+			}
+		}
+		return errors.Join(errs...)
+	})
 	// What later migrations have made is undone.
 	for _, of := range [][2]string{{"vda_vd_leaving", "vda_vd"}, {"vda_vd_ill", "vda_vd"}, {"vda_es_ill", "vda_es"},
 		{"vda_da_purge", "vda_da"}, {"vda_da_ill", "vda_da"}, {"vda_pd_drain", "vda_pd"}, {"vda_dn_drain", "vda_dn"},
 		{"vda_pd_spread", "vda_pd"}, {"vda_cn_spread", "vda_cn"}, {"vda_da_copying", "vda_da"}, {"vda_da_auto", "vda_da"},
-		{"vda_da_live", "vda_da"}, {"vda_exp_live", "vda_exp"}} {
+		{"vda_da_live", "vda_da"}, {"vda_exp_live", "vda_exp"}, {"vda_da_crowded", "vda_da"}, {"vda_mirror_missing", "vda_mirror"}} {
 		on := ""
 		if strings.HasPrefix(uri, "mysql") {
 			on = " ON " + of[1]
@@ -156,6 +174,9 @@ func migrateColumns(t *testing.T, uri string, raw func(q string)) {
 	raw("ALTER TABLE vda_da DROP COLUMN space_bytes")
 	raw("ALTER TABLE vda_da DROP COLUMN used_bytes")
 	raw("ALTER TABLE vda_da DROP COLUMN copying")
+	raw("ALTER TABLE vda_da DROP COLUMN thin")
+	raw("ALTER TABLE vda_da DROP COLUMN crowded")
+	raw("ALTER TABLE vda_mirror DROP COLUMN missing")
 	raw("ALTER TABLE vda_da DROP COLUMN clone_source")
 	raw("ALTER TABLE vda_da DROP COLUMN stays_thin")
 	raw("ALTER TABLE vda_da DROP COLUMN auto_limit")
@@ -180,6 +201,14 @@ func migrateColumns(t *testing.T, uri string, raw func(q string)) {
 			{ID: "m", DAID: old.DAID, Idx: 2, Size: 6 << 20, Gen: 9}}
 		same(t, "mirrors", mirrors, want)
 		same(t, "mirrors of the vds", []string{vds[0].MirrorID, vds[1].MirrorID}, []string{old.ID, "m"})
+		if err != nil {
+			return err
+		}
+		das, err := tx.SuspectDAs()
+		is := func(id string) bool { return slices.ContainsFunc(das, func(da vda.DA) bool { return da.ID == id }) }
+		if !is(short.ID) || is(whole.ID) {
+			t.Errorf("suspect is the array that lacks a leg: %t, and the whole one: %t", is(short.ID), is(whole.ID))
+		}
 		return err
 	})
 }

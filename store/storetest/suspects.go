@@ -35,6 +35,15 @@ func testSuspects(t *testing.T, s *suite) {
 	space := func(total, used uint64) func(tx store.Tx) error {
 		return func(tx store.Tx) error { return tx.SetDASpace(da.ID, vda.Space{Total: total, Used: used}) }
 	}
+	bare := vda.Mirror{ID: store.NewID(), DAID: da.ID, Idx: 2, Size: 7 << 20, Gen: 1}
+	// seen: what a transaction has changed of legs shows in it.
+	seen := func(tx store.Tx, want bool) error {
+		rows, err := tx.SuspectDAs()
+		if got := slices.ContainsFunc(rows, func(d vda.DA) bool { return d.ID == da.ID }); got != want {
+			t.Errorf("in the transaction: suspect is %t", got)
+		}
+		return err
+	}
 	count := func() (n, size uint64) {
 		s.view(t, func(tx store.Reader) (err error) {
 			n, size, err = tx.CountDAs()
@@ -66,10 +75,27 @@ func testSuspects(t *testing.T, s *suite) {
 		{"two members", leg(func(v *vda.VD) { v.Leaving = false }), false},
 		{"one that is deleted", leg(func(v *vda.VD) { v.Deleted = true }), true},
 		{"two members again", leg(func(v *vda.VD) { v.Deleted = false }), false},
+		{"one whose row is gone", set(func(tx store.Tx) error { return tx.DeleteVD(legs[1].ID) }), true},
+		{"one that is new", set(func(tx store.Tx) error {
+			legs[1].Health = vda.Health{}
+			return tx.InsertVD(legs[1])
+		}), false},
+		{"three that are to be", set(func(tx store.Tx) error { da.Redundancy = vda.Mirror3; return tx.UpdateDA(&da) }), true},
+		{"three that are, of two", set(func(tx store.Tx) error { da.Redundancy = vda.Mirror2; return tx.UpdateDA(&da) }), false},
+		{"a column without legs", set(func(tx store.Tx) error { return tx.InsertMirror(&bare) }), true},
+		{"without that column", set(func(tx store.Tx) error { return tx.DeleteMirror(bare.ID) }), false},
+		{"a leg that is a column's of another array", set(func(tx store.Tx) error {
+			return errors.Join(leg(func(v *vda.VD) { v.MirrorID = bare.ID })(tx), seen(tx, true))
+		}), true},
+		{"its own again", set(func(tx store.Tx) error {
+			return errors.Join(leg(func(v *vda.VD) { v.MirrorID = mirror.ID })(tx), seen(tx, false))
+		}), false},
 		{"half full", space(huge, huge/2), false},
 		{"full to the limit", space(huge, huge/10*8+8), true},
 		{"full", space(huge, huge), true},
 		{"full, and not thin", set(func(tx store.Tx) error { da.PhysicalSize = da.Size; return tx.UpdateDA(&da) }), false},
+		{"full, and thin whatever its size", set(func(tx store.Tx) error { da.StaysThin = true; return tx.UpdateDA(&da) }), true},
+		{"half full again", space(huge, huge/2), false},
 		{"in the trash, in error", set(func(tx store.Tx) error {
 			da.Purge = noon
 			return errors.Join(tx.UpdateDA(&da), tx.SetHealth(store.ObjDA, da.ID, vda.Health{Error: true, Msg: "no answer"}))

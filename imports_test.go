@@ -78,7 +78,7 @@ var may = []struct{ name, imports string }{
 	{"blobstore/format", ""},
 	{"client", "api pki reason rpc"},
 	{"spdk/rpccli", "docs program reason spdk"},
-	{"member", "api pki reason rpc"},
+	{"member", "api pki program reason rpc"},
 	{"rpc", "api daemon daemon/httpd pki program reason support"},
 	{"daemon/httpd", "daemon program reason"},
 	{"program", "daemon reason"},

@@ -9,6 +9,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -26,16 +27,38 @@ func brokenPipe(t *testing.T) *os.File {
 	return w
 }
 
+// bin is where the programs are once a test has asked for them; TestMain removes it.
+var bin struct {
+	once sync.Once
+	dir  string
+	err  error
+}
+
+func TestMain(m *testing.M) {
+	status := m.Run()
+	if bin.dir != "" {
+		os.RemoveAll(bin.dir)
+	}
+	os.Exit(status)
+}
+
 // programs builds them all, once.
 func programs(t *testing.T) (dir string) {
 	t.Helper()
-	dir = t.TempDir()
-	build := exec.Command("go", "build", "-o", dir, "./...")
-	build.Env = append(os.Environ(), "CGO_ENABLED=0")
-	if out, err := build.CombinedOutput(); err != nil {
-		t.Fatalf("%v\n%s", err, out)
+	bin.once.Do(func() {
+		if bin.dir, bin.err = os.MkdirTemp("", "vda-cmd-"); bin.err != nil {
+			return
+		}
+		build := exec.Command("go", "build", "-o", bin.dir, "./...")
+		build.Env = append(os.Environ(), "CGO_ENABLED=0")
+		if out, err := build.CombinedOutput(); err != nil {
+			bin.err = fmt.Errorf("%w\n%s", err, out)
+		}
+	})
+	if bin.err != nil {
+		t.Fatal(bin.err)
 	}
-	return dir
+	return bin.dir
 }
 
 // freePort is one that nobody serves now.

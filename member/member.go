@@ -12,6 +12,7 @@ import (
 
 	apiv1 "github.com/virtual-disk-array/vda/api/v1"
 	"github.com/virtual-disk-array/vda/pki"
+	"github.com/virtual-disk-array/vda/program"
 	"github.com/virtual-disk-array/vda/reason"
 	"github.com/virtual-disk-array/vda/rpc"
 )
@@ -26,6 +27,7 @@ type Flags struct {
 func (f *Flags) AddEnrol(fs *pflag.FlagSet) {
 	fs.StringVar(&f.Enrol, "enrol", "", "one-time `TOKEN` of vda_db --action token, to get the daemon's certificate with; of no effect once "+
 		"it has one (best in $VDA_ENROL: others see command lines)")
+	program.Private(fs, "enrol", program.Covered)
 }
 
 // AddDir defines --tls-dir.

@@ -38,7 +38,8 @@ type Process struct {
 // Main runs p as this process and ends it.
 func Main(p Program) {
 	ctx, stop := daemon.Context()
-	status := p.Run(ctx, Process{Args: os.Args[1:], Stdin: os.Stdin, Stdout: os.Stdout, Stderr: os.Stderr, Getenv: os.LookupEnv})
+	noCore()
+	status := p.Run(ctx, own(p.Root))
 	stop()
 	os.Exit(status)
 }

@@ -31,6 +31,7 @@ func Add(fs *pflag.FlagSet) *URI {
 	fs.StringVar(&u.file, "db-uri-file", "", "`FILE` with the database's URI, so that the password is not on the command line; with one "+
 		"in it, not open to all users (mode 0600 or 0640)")
 	program.OneOf(fs, "db-uri", "db-uri-file")
+	program.Private(fs, "db-uri", maskPassword)
 	u.flag = fs.Lookup("db-uri")
 	return u
 }
@@ -44,6 +45,34 @@ func hasPassword(uri string) bool {
 	}
 	_, has := u.User.Password()
 	return has || u.Query().Has("password")
+}
+
+// maskPassword is a URI with its passwords covered: what stands between a user's name and the
+// last @ of the host, and the value of the parameter.
+func maskPassword(uri string) string {
+	cover := func(from, to int) { uri = uri[:from] + program.Covered(uri[from:to]) + uri[to:] }
+	begin := strings.Index(uri, "://")
+	if begin < 0 {
+		return program.Covered(uri)
+	}
+	begin += len("://")
+	if host := strings.LastIndexByte(uri, '@'); host >= begin {
+		if user := strings.IndexByte(uri[begin:host], ':'); user >= 0 {
+			cover(begin+user+1, host)
+		}
+	}
+	for at := begin; ; {
+		next := strings.Index(uri[at:], "password=")
+		if next < 0 {
+			return uri
+		}
+		at += next + len("password=")
+		end := strings.IndexByte(uri[at:], '&')
+		if end < 0 {
+			end = len(uri) - at
+		}
+		cover(at, at+end)
+	}
 }
 
 // Get returns the URI that the user gave. The error has no secret in it.

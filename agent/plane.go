@@ -110,8 +110,9 @@ func NewPlane(cfg Config, agent string) (*Plane, error) {
 		return nil, err
 	}
 	p.probes = asker{probes, spdk.API{Caller: probes}}
-	closes := func(method string) bool { return p.Driver().ClosesLvstore(method) }
-	p.API = spdk.API{Caller: &steady{c: p.client, timeout: cfg.CallTimeout, log: cfg.Log, closes: closes}}
+	p.API = spdk.API{Caller: &steady{c: p.client, timeout: cfg.CallTimeout, log: cfg.Log,
+		closes: func(method string) bool { return p.Driver().Closes(method) },
+		lists:  func(method string) bool { return p.Driver().Lists(method) }}}
 	p.driver = p.drive(plane.Kind{}, false)
 	p.lister.list, p.named = p.list, make(chan struct{}, maxNamed)
 	p.status.Why = "the data plane has not been reached yet"

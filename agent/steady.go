@@ -16,22 +16,26 @@ type steady struct {
 	c       spdk.Caller
 	timeout time.Duration
 	log     *slog.Logger
-	closes  func(method string) bool // plane.Setup's ClosesLvstore
+	closes  func(method string) bool // plane.Setup's Closes
+	lists   func(method string) bool // plane.Setup's Lists
 
-	mu      sync.Mutex
-	closing int           // calls under way that close lvstores
-	closed  chan struct{} // closed when closing drops to 0
+	mu               sync.Mutex
+	closing, listing int           // calls under way that close, and that list, what others close
+	over             chan struct{} // closed when one of them drops to 0
 }
 
 func (s *steady) Call(ctx context.Context, method string, params, result any) error {
-	if s.closes(method) {
-		s.enter()
-		defer s.leave()
-	}
-	if method == "bdev_lvol_get_lvstores" {
-		if err := s.awaitClosed(ctx); err != nil {
+	switch {
+	case s.closes(method):
+		if err := s.enterClosing(ctx); err != nil {
 			return err
 		}
+		defer s.leave(&s.closing)
+	case s.lists(method):
+		if err := s.enterListing(ctx); err != nil {
+			return err
+		}
+		defer s.leave(&s.listing)
 	}
 	if err := context.Cause(ctx); err != nil {
 		return err
@@ -46,7 +50,7 @@ func (s *steady) Call(ctx context.Context, method string, params, result any) er
 	return err
 }
 
-// Sequence is for calls that close no lvstore.
+// Sequence is for calls that neither close nor list anything.
 func (s *steady) Sequence(ctx context.Context, reqs ...spdk.Request) []error {
 	errs := make([]error, len(reqs))
 	seq, ok := s.c.(spdk.Sequencer)
@@ -66,34 +70,54 @@ func (s *steady) Sequence(ctx context.Context, reqs ...spdk.Request) []error {
 	return errs
 }
 
-func (s *steady) enter() {
+// enterClosing returns when nothing is listed. From its call on nothing begins to be, so that
+// what closes does not wait for ever.
+func (s *steady) enterClosing(ctx context.Context) error {
 	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.closing == 0 {
-		s.closed = make(chan struct{})
-	}
 	s.closing++
+	s.mu.Unlock()
+	err := s.await(ctx, func() bool { return s.listing == 0 })
+	if err != nil {
+		s.leave(&s.closing)
+	}
+	return err
 }
 
-func (s *steady) leave() {
+// enterListing returns when nothing is being closed.
+func (s *steady) enterListing(ctx context.Context) error {
+	return s.await(ctx, func() bool {
+		if s.closing > 0 {
+			return false
+		}
+		s.listing++
+		return true
+	})
+}
+
+func (s *steady) leave(count *int) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.closing--; s.closing == 0 {
-		close(s.closed)
+	if *count--; *count == 0 && s.over != nil {
+		close(s.over)
+		s.over = nil
 	}
 }
 
-// awaitClosed returns when no lvstore is being closed.
-func (s *steady) awaitClosed(ctx context.Context) error {
+// await returns when ok, which is called with the lock held, says so.
+func (s *steady) await(ctx context.Context, ok func() bool) error {
 	for {
 		s.mu.Lock()
-		n, ch := s.closing, s.closed
-		s.mu.Unlock()
-		if n == 0 {
+		if ok() {
+			s.mu.Unlock()
 			return nil
 		}
+		if s.over == nil {
+			s.over = make(chan struct{})
+		}
+		over := s.over
+		s.mu.Unlock()
 		select {
-		case <-ch:
+		case <-over:
 		case <-ctx.Done():
 			return context.Cause(ctx)
 		}

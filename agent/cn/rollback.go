@@ -54,6 +54,17 @@ func (r snapshots) rollTo(ctx context.Context, s *apiv1.SnapSpec) error {
 	if err := r.unseen(ctx); err != nil {
 		return err
 	}
+	head, err := r.Plane.BdevGet(ctx, r.vol, 0)
+	if err != nil {
+		return err
+	}
+	snap, err := r.Plane.BdevGet(ctx, r.snapAlias(s.Id), 0)
+	if err != nil {
+		return err
+	}
+	if err := r.Plane.Driver().MayRollBack(snap.Bytes(), head.Bytes()); err != nil {
+		return err
+	}
 	if fresh == nil {
 		r.Log.Info("rolling the disk array back", "da", r.c.DaName, "snap", s.Name)
 		if err := r.do(ctx, func(ctx context.Context) error {
@@ -65,10 +76,6 @@ func (r snapshots) rollTo(ctx context.Context, s *apiv1.SnapSpec) error {
 		if fresh, err = r.Plane.BdevGet(ctx, r.newAlias(s), 0); err != nil {
 			return err
 		}
-	}
-	head, err := r.Plane.BdevGet(ctx, r.vol, 0)
-	if err != nil {
-		return err
 	}
 	// The array may have grown since. What it is still to grow is for grow, which makes sure
 	// that there is room.

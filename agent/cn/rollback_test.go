@@ -363,6 +363,30 @@ func TestRollbackWhileAGrowthIsOpen(t *testing.T) {
 	})
 }
 
+// TestRollbackOfAGrownArrayOnSPDK: older SPDKs read past the end of what such a volume would stand
+// on. Nothing is changed, and the reason is said.
+func TestRollbackOfAGrownArrayOnSPDK(t *testing.T) {
+	inBubble(t, 2, false, func(l *lab) {
+		s := l.toRollBack()
+		vol := "vda-da-" + daID + "/vda-vol-" + daID
+		if err := l.cns[0].plane.Client().BdevLvolResize(l.Context(), vol, 6); err != nil { // as a primary on vda_tgt has done
+			l.Fatal(err)
+		}
+		l.spec.Size = 6 << 20
+		before, volume := l.lvols(0)
+		s.Rollback = rollAsked
+		st := l.snapState(0, s)
+		for _, part := range []string{"SPDK", "6291456", "4194304", "before it grew", "vda_tgt"} {
+			if !st.Error || st.Rolled != rollNone || !strings.Contains(st.ErrorMsg, part) {
+				t.Errorf("%v lacks %q", st, part)
+			}
+		}
+		if now, v := l.lvols(0); now != before || v != volume {
+			t.Errorf("it has %s and volume %s, want %s and %s", now, v, before, volume)
+		}
+	})
+}
+
 // TestSnapshotWhileAGrowthIsOpen: it is said to have the size that it shows.
 func TestSnapshotWhileAGrowthIsOpen(t *testing.T) {
 	inBubble(t, 1, true, func(l *lab) {

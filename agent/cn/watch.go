@@ -24,7 +24,7 @@ const maxWatchPause = 500 * time.Millisecond
 // have lost a vd, until ctx ends. On a data plane with many connections it
 // takes no more than a twentieth of the time, up to maxWatchPause.
 func (a *Agent) watch(ctx context.Context) {
-	well := map[string]bool{}
+	well, closed := map[string]bool{}, map[string]bool{}
 	pause := watchInterval
 	for {
 		select {
@@ -39,9 +39,8 @@ func (a *Agent) watch(ctx context.Context) {
 		}
 		begin := time.Now()
 		l, err := a.Plane.BdevNvmeGetControllers(ctx)
-		var closed map[string]bool
 		if err == nil {
-			closed, err = a.Plane.Driver().ClosedPaths(ctx)
+			closed, err = a.closedPaths(ctx, closed)
 		}
 		if took := time.Since(begin); took < time.Second {
 			pause = max(pause, min(20*took, maxWatchPause))
@@ -71,6 +70,18 @@ func (a *Agent) watch(ctx context.Context) {
 			}
 		}
 	}
+}
+
+// closedPaths are the bdevs whose paths are closed; was, those that were a moment ago, while the
+// data plane cannot be asked, as long as it takes down a connection.
+func (a *Agent) closedPaths(ctx context.Context, was map[string]bool) (map[string]bool, error) {
+	turn, cancel := context.WithTimeout(ctx, maxWatchPause) // the call itself has its own time
+	defer cancel()
+	now, err := a.Plane.Driver().ClosedPaths(turn)
+	if err != nil && turn.Err() != nil && ctx.Err() == nil {
+		return was, nil
+	}
+	return now, err
 }
 
 // mayHold reports that something may be held on a connection to a vd or to

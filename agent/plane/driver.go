@@ -40,9 +40,10 @@ type Setup interface {
 	Authenticates() bool
 	// KeepsKeys reports that a host's key of before can stay valid beside its new one.
 	KeepsKeys() bool
-	// ClosesLvstore reports that bdev_lvol_get_lvstores must not be called while
-	// a method is under way.
-	ClosesLvstore(method string) bool
+	// Closes and Lists say of a method that it must not be under way at the same time as one
+	// of which the other says so.
+	Closes(method string) bool
+	Lists(method string) bool
 }
 
 // Disks is how a data plane treats disks and lvols.
@@ -82,6 +83,9 @@ type Disks interface {
 	MaySnapshot(head *spdk.BdevLvol) error
 	// MayDeleteSnapshot says the same of the deletion of a snapshot.
 	MayDeleteSnapshot(snap *spdk.BdevLvol) error
+	// MayRollBack says the same of a rollback to a snapshot of so many bytes, of a volume
+	// that has as many or more.
+	MayRollBack(snap, head uint64) error
 	// SnapshotHold takes a snapshot of a volume and holds its I/O, by whatever path, from
 	// the snapshot's moment until Unhold, for limit at most. After an error nothing is held.
 	// It is ErrCannotHold where the data plane cannot, and says why.

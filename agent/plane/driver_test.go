@@ -122,7 +122,7 @@ func TestVDATgtIsLeftAlone(t *testing.T) {
 	}
 	lost := func(*spdk.NvmeController) bool { return true }
 	if ready || len(closed) > 0 || d.MayHold(px, false) || d.Released(px.Name) ||
-		d.CutLost(ctx, []string{px.Name}, lost, func(string, error) {}) || d.ClosesLvstore("bdev_raid_delete") {
+		d.CutLost(ctx, []string{px.Name}, lost, func(string, error) {}) || d.Closes("bdev_raid_delete") || d.Lists("bdev_nvme_get_io_paths") {
 		t.Error("something is done that vda_tgt does not need")
 	}
 	if calls := g.took(); len(calls) > 0 {

@@ -89,12 +89,12 @@ func (d *spdkTgt) Warnings() []string {
 		"connect hosts with a keep-alive time-out of 20 s, or run SPDK 25.05 or newer"}
 }
 
-// closesLvstores are the calls that may close an lvstore. SPDK, up to 26.05 at
-// least, frees an lvstore before it has closed it and still lists it
+// closes are the calls that may close an lvstore, or take away the bdev of a namespace. SPDK, up
+// to 26.05 at least, frees an lvstore before it has closed it and still lists it
 // meanwhile: bdev_lvol_get_lvstores then reads freed memory and takes the
-// process down. Calls of one connection start in order, so it is enough not
-// to send that one while such a call is under way.
-var closesLvstores = map[string]bool{
+// process down. Likewise a path outlives the bdev of its namespace for a moment, and
+// bdev_nvme_get_io_paths, which goes from thread to thread, reads the name of that.
+var closes = map[string]bool{
 	"bdev_raid_delete":            true,
 	"bdev_malloc_delete":          true,
 	"bdev_aio_delete":             true,
@@ -108,7 +108,11 @@ func (d *spdkTgt) Authenticates() bool { return d.proves }
 
 func (d *spdkTgt) KeepsKeys() bool { return false }
 
-func (d *spdkTgt) ClosesLvstore(method string) bool { return closesLvstores[method] }
+func (d *spdkTgt) Closes(method string) bool { return closes[method] }
+
+func (d *spdkTgt) Lists(method string) bool {
+	return method == "bdev_lvol_get_lvstores" || method == "bdev_nvme_get_io_paths"
+}
 
 // Guard: SPDK opens a disk as anybody does.
 func (d *spdkTgt) Guard(have io.Closer, open func() (io.Closer, error)) (io.Closer, error) {

@@ -56,6 +56,16 @@ func (d *spdkTgt) MayDeleteSnapshot(snap *spdk.BdevLvol) error {
 	return nil
 }
 
+// MayRollBack: the volume would be a clone that is larger than its parent, of which older SPDKs
+// read past the parent's end when a cluster there is written for the first time.
+func (d *spdkTgt) MayRollBack(snap, head uint64) error {
+	if snap < head {
+		return fmt.Errorf("its primary's data plane is SPDK, which cannot safely roll an array of %d bytes back to a snapshot of the %d that it "+
+			"had before it grew; it is rolled back when the primary is on a node that runs vda_tgt", head, snap)
+	}
+	return nil
+}
+
 // SnapshotHold: SPDK cannot hold a volume's I/O.
 func (d *spdkTgt) SnapshotHold(context.Context, string, string, time.Duration) error {
 	return fmt.Errorf("its primary's data plane is SPDK, which cannot hold an array's I/O while others are snapshotted; "+

@@ -56,7 +56,9 @@ func (d *vdaTgt) Authenticates() bool { return d.proves }
 
 func (d *vdaTgt) KeepsKeys() bool { return d.proves }
 
-func (d *vdaTgt) ClosesLvstore(string) bool { return false }
+func (d *vdaTgt) Closes(string) bool { return false }
+
+func (d *vdaTgt) Lists(string) bool { return false }
 
 // Guard: an aio bdev keeps others from its file or block device.
 func (d *vdaTgt) Guard(have io.Closer, _ func() (io.Closer, error)) (io.Closer, error) {
@@ -107,6 +109,8 @@ func (d *vdaTgt) SnapshotNeedsQuiet() bool { return false }
 func (d *vdaTgt) MaySnapshot(*spdk.BdevLvol) error { return nil }
 
 func (d *vdaTgt) MayDeleteSnapshot(*spdk.BdevLvol) error { return nil }
+
+func (d *vdaTgt) MayRollBack(uint64, uint64) error { return nil }
 
 func (d *vdaTgt) SnapshotHold(ctx context.Context, vol, name string, limit time.Duration) error {
 	if !d.holds {

@@ -68,6 +68,11 @@ MONITORS ?= 2
 scale-sim: build ## what NODES= models of nodes (several sizes: NODES='100 1000') with ARRAYS= arrays cost a real portal and MONITORS= monitors on PostgreSQL
 	NODES='$(NODES)' ARRAYS=$(ARRAYS) MONITORS=$(MONITORS) SVG=$(abspath $(SVG)) go test -tags e2e -count=1 -timeout 60m -v -run 'TestSteps' ./test/scale
 
+CONNECTIONS ?= 10000
+STRIPES ?= 5
+scale-node: build ## one vda_tgt with ARRAYS= (1000) exported arrays, one with STRIPES= times as many vds, CONNECTIONS= of hosts: cost of one more, memory, kill -9
+	ARRAYS=$(ARRAYS) STRIPES=$(STRIPES) CONNECTIONS=$(CONNECTIONS) go test -tags e2e -count=1 -timeout 60m -v -run 'TestOneNode' ./test/scale
+
 MINUTES ?= 5
 SEED ?= $(shell date +%s)
 chaos: build ## faults by SEED for MINUTES on real processes, checked by a host (root, Debian); REDUNDANCY= CHANGES=1 VOLUMES=1 SECURED=1 DATA_PLANE= SPDK_TGT=
@@ -107,4 +112,4 @@ generate: ## regenerate what is generated (api, docs/openapi.swagger.json)
 clean: ## remove bin/ and out/
 	rm -rf bin out
 
-.PHONY: help charts rounds build dist packages installed images sandbox tutorial failover mirror csi volumes scale scale-sim chaos sim move upgrade conformance browser bench test check generate clean
+.PHONY: help charts rounds build dist packages installed images sandbox tutorial failover mirror csi volumes scale scale-sim scale-node chaos sim move upgrade conformance browser bench test check generate clean

@@ -158,8 +158,8 @@ func (t teller) Sync(ctx context.Context, n array.Node, scope syncer.Scope) erro
 	return t.Syncer.Sync(ctx, n, scope)
 }
 
-// startMonitor starts a monitor with its defaults.
-func (c *cluster) startMonitor(i int) {
+// startMonitor starts a monitor with its defaults, which ends with the test or with stop.
+func (c *cluster) startMonitor(i int) (stop func()) {
 	c.Helper()
 	pool := syncer.NewPool(rpc.DialConfig{})
 	m, err := monitor.New(monitor.Config{Store: c.open(), Dial: pool, Name: fmt.Sprint("monitor", i), Log: planetest.Log(),
@@ -167,17 +167,19 @@ func (c *cluster) startMonitor(i int) {
 	if err != nil {
 		c.Fatal(err)
 	}
-	ctx, stop := context.WithCancel(context.Background())
+	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
 		m.Run(ctx)
 	}()
-	c.Cleanup(func() {
-		stop()
+	stop = sync.OnceFunc(func() {
+		cancel()
 		<-done
 		_ = pool.Close()
 	})
+	c.Cleanup(stop)
+	return stop
 }
 
 // service is what agents of both kinds have.
@@ -266,11 +268,14 @@ func (c *cluster) reaches(what string, n int, fn func() int) time.Duration {
 	c.Helper()
 	const patience = 5 * time.Minute
 	begin := time.Now()
-	for last, moved := -1, begin; ; time.Sleep(10 * time.Millisecond) {
+	for last, moved := -1, begin; ; {
+		looked := time.Now()
 		now := fn()
 		if now >= n {
 			return time.Since(begin)
 		}
+		// To look at a thousand arrays is work itself, which what is waited for must not wait for.
+		time.Sleep(max(10*time.Millisecond, 9*time.Since(looked)))
 		if now != last {
 			last, moved = now, time.Now()
 		}

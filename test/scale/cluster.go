@@ -125,13 +125,41 @@ type process struct {
 // start runs a daemon as a user of the database, and waits until it listens.
 func (c *cluster) start(program, user string, args ...string) *process {
 	c.Helper()
+	return c.serve(program, append([]string{"--db-uri", strings.Replace(c.uri, "vda_user:", user+":", 1)}, args...)...)
+}
+
+// serve runs a daemon on a free port, and waits until it listens.
+func (c *cluster) serve(program string, args ...string) *process {
+	c.Helper()
+	addr := c.freeAddr()
+	_, port, _ := net.SplitHostPort(addr)
+	p := c.spawn(program, append([]string{"--listener", "127.0.0.1", "--port", port}, args...)...)
+	p.addr = addr
+	c.until(program+" serves", func() bool {
+		conn, err := net.DialTimeout("tcp", addr, time.Second)
+		if err == nil {
+			_ = conn.Close()
+		}
+		return err == nil
+	})
+	c.processes = append(c.processes, p)
+	return p
+}
+
+// freeAddr is one of 127.0.0.1 that nobody listens on.
+func (c *cluster) freeAddr() string {
+	c.Helper()
 	lis, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		c.Fatal(err)
 	}
-	addr := lis.Addr().String()
-	_ = lis.Close()
-	_, port, _ := net.SplitHostPort(addr)
+	defer lis.Close()
+	return lis.Addr().String()
+}
+
+// spawn runs a program, which ends with the test.
+func (c *cluster) spawn(program string, args ...string) *process {
+	c.Helper()
 	log, err := os.Create(filepath.Join(c.TempDir(), program+".log"))
 	if err != nil {
 		c.Fatal(err)
@@ -140,9 +168,8 @@ func (c *cluster) start(program, user string, args ...string) *process {
 	if bin == "" {
 		bin = filepath.Join("..", "..", "bin")
 	}
-	p := &process{name: program, addr: addr}
-	p.cmd = exec.Command(filepath.Join(bin, program), append([]string{"--listener", "127.0.0.1", "--port", port, "--db-uri",
-		strings.Replace(c.uri, "vda_user:", user+":", 1)}, args...)...)
+	p := &process{name: program}
+	p.cmd = exec.Command(filepath.Join(bin, program), args...)
 	p.cmd.Stdout, p.cmd.Stderr = log, log
 	p.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	started, ended := make(chan error), make(chan struct{})
@@ -172,14 +199,6 @@ func (c *cluster) start(program, user string, args ...string) *process {
 		}
 		p.kill()
 	})
-	c.until(program+" serves", func() bool {
-		conn, err := net.DialTimeout("tcp", addr, time.Second)
-		if err == nil {
-			_ = conn.Close()
-		}
-		return err == nil
-	})
-	c.processes = append(c.processes, p)
 	return p
 }
 

@@ -39,7 +39,7 @@ var may = []struct{ name, imports string }{
 	{"portal/web", "api portal/guess"},
 	{"portal/oidc", "reason"},
 	{"portal/guess", ""},
-	{"portal/discovery", "bdev nvme nvmf/nvmftgt reason"},
+	{"portal/discovery", "bdev nvme nvmf/dhchap nvmf/nvmftgt reason"},
 	{"monitor", "api array daemon daemon/httpd member pki program reason rpc store syncer"},
 	{"store/dbcli", "pki program reason store syncer"},
 	{"syncer", "api array member pki placement reason rpc store"},

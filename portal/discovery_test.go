@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net"
 	"slices"
+	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -13,6 +14,7 @@ import (
 	"github.com/virtual-disk-array/vda"
 	apiv1 "github.com/virtual-disk-array/vda/api/v1"
 	"github.com/virtual-disk-array/vda/nvme"
+	"github.com/virtual-disk-array/vda/nvmf/dhchap"
 	"github.com/virtual-disk-array/vda/nvmf/host"
 	"github.com/virtual-disk-array/vda/portal"
 	"github.com/virtual-disk-array/vda/portal/portaltest"
@@ -144,6 +146,53 @@ func TestPoint2Discovery(t *testing.T) {
 	must[*apiv1.ModifyExpReply](t)(client.ModifyExp(ctx, &apiv1.ModifyExpRequest{DaName: "da0", ExpName: "e",
 		RemoveInitiatorNqn: []string{nqn("c")}}))
 	becomes(nil)
+
+	// One that has keys proves that it knows one. Until it does it learns nothing, whoever it says it is, nor does one go on
+	// being told that has been given its first key since it came.
+	c.CanAuth()
+	k1, k2, c1 := newKey(), newKey(), newKey()
+	keyed := must[*apiv1.CreateExpReply](t)(client.CreateExp(ctx, &apiv1.CreateExpRequest{DaName: "da2", ExpName: "keyed",
+		InitiatorNqn: nqn("k"), DhchapKey: k1, DhchapCtrlrKey: c1})).ExpMsg
+	secret := func(text string) *dhchap.Secret {
+		s, err := dhchap.ParseSecret(text)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return s
+	}
+	with := func(name string, key, ctrlr *dhchap.Secret) host.Config {
+		cfg := as(name)
+		cfg.Keys = dhchap.Keys{Host: key, Controller: ctrlr}
+		return cfg
+	}
+	finds := func(what string, cfg host.Config) {
+		t.Helper()
+		l, err := host.Discover(t.Context(), cfg)
+		if got, want := found(l), wants(keyed); err != nil || !slices.Equal(got, want) || len(want) != 2 {
+			t.Errorf("%s finds %v (%v), want %v", what, got, err, want)
+		}
+	}
+	nothing := func(what string, cfg host.Config) {
+		t.Helper()
+		if l, err := host.Discover(t.Context(), cfg); err == nil || !strings.Contains(err.Error(), "authenticat") {
+			t.Errorf("%s finds %v (%v)", what, l, err)
+		}
+	}
+	finds("a host with its key", with(nqn("k"), secret(k1), nil))
+	finds("a host that has the service prove itself", with(nqn("k"), secret(k1), secret(c1)))
+	nothing("one that says its name", as(nqn("k")))
+	nothing("one with another key", with(nqn("k"), secret(k2), nil))
+	nothing("a service without the controllers' key", with(nqn("k"), secret(k1), secret(k2)))
+	must[*apiv1.ModifyExpReply](t)(client.ModifyExp(ctx, &apiv1.ModifyExpRequest{DaName: "da2", ExpName: "keyed", DhchapKey: k2}))
+	finds("a host with its key before", with(nqn("k"), secret(k1), nil))
+	finds("a host with its next key", with(nqn("k"), secret(k2), nil))
+	must[*apiv1.ModifyExpReply](t)(client.ModifyExp(ctx, &apiv1.ModifyExpRequest{DaName: "da2", ExpName: "keyed", DropOldDhchapKey: true}))
+	nothing("one with a key that was dropped", with(nqn("k"), secret(k1), nil))
+	must[*apiv1.ModifyExpReply](t)(client.ModifyExp(ctx, &apiv1.ModifyExpRequest{DaName: "da2", ExpName: "keyed",
+		AddInitiatorNqn: []string{nqn("c")}, DhchapKey: newKey()}))
+	if l, err := ctrl.DiscoveryLog(t.Context()); err == nil || !strings.Contains(err.Error(), "authentication required") {
+		t.Errorf("one that came before it had a key is told %v (%v)", l, err)
+	}
 
 	db.now.Store(true)
 	if l, err := host.Discover(t.Context(), as(nqn("a"))); err == nil {

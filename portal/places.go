@@ -2,10 +2,12 @@ package portal
 
 import (
 	"context"
+	"fmt"
 	"net/netip"
 	"strconv"
 
 	"github.com/virtual-disk-array/vda"
+	"github.com/virtual-disk-array/vda/nvmf/dhchap"
 	"github.com/virtual-disk-array/vda/portal/discovery"
 	"github.com/virtual-disk-array/vda/store"
 )
@@ -39,4 +41,45 @@ func (s *Server) places(ctx context.Context, host string) ([]discovery.Place, er
 		return err
 	})
 	return all, err
+}
+
+// hostKeys are all keys that a host has at exporters: it may prove itself to the discovery service by any of them.
+func (s *Server) hostKeys(ctx context.Context, host string) ([]dhchap.Keys, error) {
+	var all []dhchap.Keys
+	err := s.view(ctx, func(tx store.Reader) error {
+		all = nil
+		exps, _, err := tx.ListExp(store.ExpFilter{InitiatorNQN: &host}, store.Page{})
+		for i := range exps {
+			k := exps[i].KeysOf(host)
+			if k == nil {
+				continue
+			}
+			pairs := []vda.KeyPair{k.New}
+			if k.Old != nil {
+				pairs = append(pairs, *k.Old)
+			}
+			for _, p := range pairs {
+				keys, err := secretsOf(p)
+				if err != nil {
+					return fmt.Errorf("a key of %s at %s: %w", host, exps[i].NQN, err)
+				}
+				all = append(all, keys)
+			}
+		}
+		return err
+	})
+	return all, err
+}
+
+// secretsOf reads a pair of keys. The error has nothing of them.
+func secretsOf(p vda.KeyPair) (keys dhchap.Keys, err error) {
+	for _, k := range []struct {
+		text vda.Secret
+		to   **dhchap.Secret
+	}{{p.Host, &keys.Host}, {p.Ctrlr, &keys.Controller}} {
+		if k.text != "" && err == nil {
+			*k.to, err = dhchap.ParseSecret(string(k.text))
+		}
+	}
+	return keys, err
 }

@@ -153,7 +153,8 @@ func New(cfg Config) (*Server, error) {
 // /healthz over HTTP. Requests under way then have Config.StopTime to end.
 func (s *Server) Serve(ctx context.Context, lis net.Listener) error {
 	if s.cfg.Discovery != "" {
-		d, err := discovery.Start(discovery.Config{Address: s.cfg.Discovery, Places: s.places, Log: s.log, Period: s.cfg.WatchPeriod})
+		d, err := discovery.Start(discovery.Config{Address: s.cfg.Discovery, Places: s.places, Keys: s.hostKeys, Log: s.log,
+			Period: s.cfg.WatchPeriod})
 		if err != nil {
 			return fmt.Errorf("--discovery: %w", err)
 		}

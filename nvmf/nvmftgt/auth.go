@@ -66,7 +66,7 @@ func (conn *conn) demandAuth() {
 func (conn *conn) newAuth() *dhchap.Controller {
 	host, sub := conn.host, conn.sub
 	return dhchap.NewController(dhchap.ControllerConfig{HostNQN: host, SubNQN: sub.cfg.NQN, Offer: conn.tgt.AuthOffer(),
-		Keys: func() []dhchap.Keys { return sub.validKeys(host) }, Sequence: &conn.tgt.auth.sequence})
+		Keys: func() []dhchap.Keys { return append(sub.validKeys(host), conn.elsewhere...) }, Sequence: &conn.tgt.auth.sequence})
 }
 
 // challenge begins the time in which the host has to authenticate.
@@ -161,6 +161,7 @@ func (conn *conn) authenticate(c *cmd) {
 func (conn *conn) proven() nvme.Status {
 	conn.auth = nil
 	conn.hello.Stop()
+	conn.proved.Store(true)
 	if !conn.unproven.Load() {
 		return nvme.Success
 	}

@@ -64,7 +64,10 @@ type conn struct {
 	lis  *listener
 	host string
 
+	elsewhere []dhchap.Keys // of Config.PlaceKeys, for a discovery controller; set by Connect
+
 	unproven atomic.Bool // Connect has demanded an authentication, which has not succeeded yet
+	proved   atomic.Bool // it has succeeded in one
 
 	closing atomic.Bool   // nothing more is submitted or sent
 	settled chan struct{} // closed when the reader has ended and nothing can be written any more

@@ -163,6 +163,10 @@ func (s *Subsystem) via(conn *conn) *listener {
 // associations have settled.
 func (s *Subsystem) admitAdmin(conn *conn, c *cmd, v nvme.Connect, d nvme.ConnectData) nvme.Status {
 	until := time.Now().Add(s.tgt.cfg.ReturnTime)
+	var err error
+	if conn.elsewhere, err = conn.placeKeys(s, d.HostNQN); err != nil {
+		return nvme.ConnectControllerBusy // the host comes again
+	}
 	for {
 		status, former := s.tryAdmin(conn, c, v, d)
 		if former == nil {
@@ -191,7 +195,7 @@ func (s *Subsystem) tryAdmin(conn *conn, c *cmd, v nvme.Connect, d nvme.ConnectD
 		return c.malformed(nvme.ConnectOffCNTLID, true), nil
 	}
 	// Until it has proven itself it could be anybody, and ends nothing that lives.
-	keys := s.demands(d.HostNQN)
+	keys := len(conn.elsewhere) > 0 || s.demands(d.HostNQN)
 	if former = s.former(d.HostNQN, s.single && !keys); former != nil {
 		return 0, former
 	}

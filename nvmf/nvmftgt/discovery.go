@@ -14,6 +14,14 @@ import (
 // for each place that conn's host may connect to. However many there are, only
 // those are put together that are asked for.
 func discoveryLog(conn *conn, out []byte, offset uint64) (uint64, nvme.Status) {
+	if !conn.proved.Load() { // it may have been given its first key since it came
+		switch keys, err := conn.placeKeys(conn.sub, conn.host); {
+		case err != nil:
+			return 0, nvme.InternalError // the host asks again
+		case len(keys) > 0:
+			return 0, nvme.AuthenticationRequired
+		}
+	}
 	gen, entries, err := conn.sub.tgt.discoveryEntries(conn)
 	if err != nil {
 		conn.tgt.complain("nvmf: the discovery log cannot be told: "+err.Error(), conn.attrs()...)

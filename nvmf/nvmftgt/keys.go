@@ -64,5 +64,18 @@ func (s *Subsystem) validKeys(host string) (out []dhchap.Keys) {
 	return out
 }
 
+// placeKeys are those of Config.PlaceKeys, none but at the discovery subsystem. That they
+// cannot be told is in the log. s.mu is not held.
+func (conn *conn) placeKeys(s *Subsystem, host string) ([]dhchap.Keys, error) {
+	if !s.discovery || conn.tgt.cfg.PlaceKeys == nil {
+		return nil, nil
+	}
+	keys, err := conn.tgt.cfg.PlaceKeys(host)
+	if err != nil {
+		conn.tgt.complain("nvmf: the keys of a host cannot be told: "+err.Error(), conn.attrs()...)
+	}
+	return keys, err
+}
+
 // demands reports whether a host has to authenticate; s.mu is held.
 func (s *Subsystem) demands(host string) bool { return len(s.keys[host]) > 0 }

@@ -10,6 +10,7 @@ import (
 
 	"github.com/virtual-disk-array/vda/bdev"
 	"github.com/virtual-disk-array/vda/nvme"
+	"github.com/virtual-disk-array/vda/nvmf/dhchap"
 )
 
 // Config of a Target. Limits that are zero take the default named.
@@ -20,6 +21,10 @@ type Config struct {
 	// Places says where else a host, by its NQN, may connect to: the discovery log has that too. It is called for each
 	// part of the log that a host reads, and may take its time. Nil: nowhere.
 	Places func(host string) ([]nvme.DiscoveryEntry, error)
+	// PlaceKeys are what a host may prove itself by before it is told of Places, besides those that it has at the discovery subsystem;
+	// none of either: its NQN is enough. It is called when a host connects, and
+	// for each part of the log that one reads which has not authenticated; it may take its time. Nil: none.
+	PlaceKeys func(host string) ([]dhchap.Keys, error)
 
 	// connections at once; default 4096. one that is idle holds about 20 KiB, one that is busy up to 256 KiB for receiving, and data up to
 	// MaxConnData

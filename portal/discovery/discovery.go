@@ -2,9 +2,8 @@
 // knows what is in the database: a host that asks any portal finds all paths to all its arrays, whatever
 // nodes their controllers are on. It has no namespaces and passes no data.
 //
-// A host is told of what its NQN is let in to, and says itself what its NQN is, as with every discovery
-// service. What it learns are names and addresses; the controllers admit it, with a key where one is
-// demanded.
+// A host is told of what its NQN is let in to. One that has keys proves first that it knows one (DH-HMAC-CHAP); others say
+// themselves what their NQN is, as with every discovery service.
 package discovery
 
 import (
@@ -19,6 +18,7 @@ import (
 
 	"github.com/virtual-disk-array/vda/bdev"
 	"github.com/virtual-disk-array/vda/nvme"
+	"github.com/virtual-disk-array/vda/nvmf/dhchap"
 	"github.com/virtual-disk-array/vda/nvmf/nvmftgt"
 	"github.com/virtual-disk-array/vda/reason"
 )
@@ -36,6 +36,9 @@ type Config struct {
 	Address string
 	// Places are where a host, by its NQN, may connect to. It is called by many goroutines.
 	Places func(ctx context.Context, host string) ([]Place, error)
+	// Keys are what a host, by its NQN, may prove itself by before it is told; none: its NQN is enough. It is called
+	// by many goroutines. Nil: no host has any.
+	Keys func(ctx context.Context, host string) ([]dhchap.Keys, error)
 	// Period is how often hosts that stay connected are looked after: they are told when
 	// something has changed. Default 5 s.
 	Period time.Duration
@@ -82,7 +85,8 @@ func Start(cfg Config) (*Service, error) {
 	}
 	at := netip.MustParseAddrPort(cfg.Address)
 	s := &Service{cfg: cfg}
-	s.tgt = nvmftgt.New(nvmftgt.Config{Registry: bdev.NewRegistry(), Log: cfg.Log, MaxConns: maxConns, Spin: -1, Places: s.entries})
+	s.tgt = nvmftgt.New(nvmftgt.Config{Registry: bdev.NewRegistry(), Log: cfg.Log, MaxConns: maxConns, Spin: -1, Places: s.entries,
+		PlaceKeys: s.keys})
 	err := s.tgt.CreateTransport(nvmftgt.TransportOpts{})
 	if err == nil {
 		own := s.tgt.Subsystems()[0]
@@ -115,6 +119,20 @@ func (s *Service) entries(host string) ([]nvme.DiscoveryEntry, error) {
 	ctx, cancel := context.WithTimeout(context.Background(), askTime)
 	defer cancel()
 	return s.ask(ctx, host)
+}
+
+// keys are a host's.
+func (s *Service) keys(host string) ([]dhchap.Keys, error) {
+	if s.cfg.Keys == nil {
+		return nil, nil
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), askTime)
+	defer cancel()
+	keys, err := s.cfg.Keys(ctx, host)
+	if err != nil {
+		return nil, errors.New(reason.Of(err))
+	}
+	return keys, nil
 }
 
 func (s *Service) ask(ctx context.Context, host string) ([]nvme.DiscoveryEntry, error) {

@@ -1,5 +1,7 @@
 package vda
 
+import "cmp"
+
 // NodeKind is a kind of node: its name in tables, logs, metrics and messages.
 type NodeKind string
 
@@ -19,7 +21,8 @@ func (k NodeKind) Title(name string) string { return string(k) + " " + name }
 // agent.
 type Node struct {
 	ID       string // 32 hex digits, like every ID
-	Name     string // host:port of its agent
+	Name     string // as CheckNodeName has it
+	Addr     string // host:port of its agent; "" when Name is that
 	Listener Listener
 	Location string // failure domain; "" is a location of its own for each node
 	Online   bool   // the administrator's word: may new parts of arrays be placed here
@@ -33,17 +36,33 @@ type Node struct {
 	Health           Health
 }
 
+// Agent is where the node's agent is: host:port.
+func (n *Node) Agent() string { return cmp.Or(n.Addr, n.Name) }
+
+// SetAgent has the node's agent be at host:port.
+func (n *Node) SetAgent(addr string) {
+	n.Addr = addr
+	if addr == n.Name {
+		n.Addr = ""
+	}
+}
+
 // NewNode makes a node of what a user has said of it; the fields of its errors are
-// those of CreateDnRequest and CreateCnRequest. It has no ID and Version yet.
-func NewNode(k NodeKind, name, listenerConf, location string, online bool) (*Node, error) {
-	if err := CheckNodeName(string(k)+"_name", name); err != nil {
+// those of CreateDnRequest and CreateCnRequest. addr is where its agent is; "": the
+// name says that. The node has no ID and Version yet.
+func NewNode(k NodeKind, name, addr, listenerConf, location string, online bool) (*Node, error) {
+	if err := checkNewNodeName(k, name, addr); err != nil {
 		return nil, err
 	}
 	l, err := ParseListener(string(k)+"_listener_conf", listenerConf)
 	if err != nil {
 		return nil, err
 	}
-	return &Node{Name: name, Listener: l, Location: location, Online: online}, CheckLocation("location", location)
+	n := &Node{Name: name, Listener: l, Location: location, Online: online}
+	if addr != "" {
+		n.SetAgent(addr)
+	}
+	return n, CheckLocation("location", location)
 }
 
 // DN is a disk node.

@@ -8,7 +8,7 @@ import (
 	"unicode/utf8"
 )
 
-// MaxName is the longest name of a pd, da, exp or snapshot.
+// MaxName is the longest name of a pd, da, exp, snapshot or node.
 const MaxName = 63
 
 // The rules of what users may call and say. Each names the field, which is the
@@ -51,18 +51,55 @@ func firstNot(s string, ok func(byte) bool) string {
 	return ""
 }
 
-// CheckNodeName refuses what is not the host:port of an agent.
+// CheckNodeName refuses what is neither a name as CheckName has it nor the
+// host:port of an agent.
 func CheckNodeName(field, name string) error {
-	const rule = "a node is named by the host:port of its agent, like 192.168.0.14:9720, node7.example:9720 or [fd00::14]:9720"
-	if name == "" {
+	if name == "" || strings.ContainsAny(name, ":[]") {
+		const rule = "a node is named by the host:port of its agent, " + agentExamples + ", or by a name like dn0"
+		return checkAddr(field, name, rule)
+	}
+	return CheckName(field, name)
+}
+
+// CheckAgentAddr refuses what is not the host:port of an agent.
+func CheckAgentAddr(field, addr string) error {
+	return checkAddr(field, addr, "an agent is at host:port, "+agentExamples)
+}
+
+const agentExamples = "like 192.168.0.14:9720, node7.example:9720 or [fd00::14]:9720"
+
+// checkNewNodeName refuses a name and an address that a new node cannot have. A name
+// that looks like an address is that of its agent, so that nobody takes it for the
+// name of another node.
+func checkNewNodeName(k NodeKind, name, addr string) error {
+	field, addrField := string(k)+"_name", string(k)+"_addr"
+	if err := CheckNodeName(field, name); err != nil {
+		return err
+	}
+	named := CheckAgentAddr(field, name) != nil
+	switch {
+	case addr == "" && named:
+		return invalid("%s is missing: %s %q is not the host:port of an agent, so %s has to say where its agent is, %s", addrField, field,
+			name, addrField, agentExamples)
+	case addr == "":
+		return nil
+	case !named && name != addr:
+		return invalid("%s %q is an address, and %s is %q: give the node a name like %s0, or its agent's address as the name", field, name,
+			addrField, Shorten(addr, 60), k)
+	}
+	return CheckAgentAddr(addrField, addr)
+}
+
+func checkAddr(field, addr, rule string) error {
+	if addr == "" {
 		return invalid("%s is missing: %s", field, rule)
 	}
-	host, port, err := net.SplitHostPort(name)
+	host, port, err := net.SplitHostPort(addr)
 	if err != nil || !isHost(host) {
-		return invalid("%s %q is not host:port: %s", field, Shorten(name, 60), rule)
+		return invalid("%s %q is not host:port: %s", field, Shorten(addr, 60), rule)
 	}
 	if _, err := parsePort(port); err != nil {
-		return invalid("%s %q has the port %q: a port is 1 to 65535", field, Shorten(name, 60), Shorten(port, 20))
+		return invalid("%s %q has the port %q: a port is 1 to 65535", field, Shorten(addr, 60), Shorten(port, 20))
 	}
 	return nil
 }

@@ -61,24 +61,33 @@ type command struct {
 // path is what a user types.
 func (c *command) path() string { return strings.TrimSpace(c.noun + " " + c.verb) }
 
+// moves is what may be changed of a node's addresses.
+const moves = `
+The listener, where the data plane is, cannot be changed while arrays use the node.
+The address of its agent can, once the agent runs there with the --state-dir that it
+has had. The name stays.`
+
 // roles are those of users.
 var roles = []string{"admin", "operator", "viewer", "csi"}
 
 var commands = []command{
 	{noun: "dn", verb: "create", method: "CreateDn", wait: &createdDn, short: "Add a disk node",
-		long:    "\nThe node exists even when its agent does not answer; then the reply says so,\nand vda_monitor goes on trying.",
-		example: "  vda_cli dn create --dn-name 192.168.0.14:9720 --dn-listener-conf " + listenerExample + " --location rack1",
-		flags:   with([]flag{dnName, listener("dn-listener-conf", true), location, online}, newTags...)},
+		long: "\nThe node exists even when its agent does not answer; then the reply says so,\nand vda_monitor goes on trying. A name like dn0 " +
+			"with --dn-addr stays when the agent\nmoves (dn modify --new-dn-addr); without --dn-addr the name is the HOST:PORT of\nthe agent.",
+		example: "  vda_cli dn create --dn-name 192.168.0.14:9720 --dn-listener-conf " + listenerExample + " --location rack1\n" +
+			"  vda_cli dn create dn0 --dn-addr 192.168.0.14:9720 --traddr 192.168.0.14 --trsvcid 4420",
+		flags: with([]flag{dnName, dnAddr, listener("dn-listener-conf", true), location, online}, newTags...)},
 	{noun: "dn", verb: "delete", method: "DeleteDn", short: "Remove a disk node that has no physical disks",
 		long: "\nWith --force a node that is lost for good goes with its disks, and with what was\ndeleted on it and waits for its " +
 			"confirmation. Arrays that use its disks are deleted\nfirst. A disk of it that turns up again is refused by pd create until " +
 			"it is wiped.",
 		example: "  vda_cli dn delete --dn-name 192.168.0.14:9720", flags: []flag{dnName, force}},
 	{noun: "dn", verb: "modify", method: "ModifyDn", short: "Change a disk node",
-		long: "\nThe address cannot be changed while arrays use the node.",
+		long: moves,
 		example: "  vda_cli dn modify --dn-name 192.168.0.14:9720 --new-online false\n" +
+			"  vda_cli dn modify dn0 --new-dn-addr 192.168.0.24:9720\n" +
 			"  vda_cli dn modify --dn-name 192.168.0.14:9720 --label rack=r12 --label retired- --new-description 'spare PSU'",
-		flags: with([]flag{dnName, listener("new-dn-listener-conf", false),
+		flags: with([]flag{dnName, newDnAddr, listener("new-dn-listener-conf", false),
 			{name: "new-location", usage: "`FAILURE-DOMAIN` for what is placed from now on; unchanged when not given"}, newOnline}, tags...)},
 	{noun: "dn", verb: "list", method: "ListDn", short: "List disk nodes by name",
 		example: "  vda_cli dn list --error true -o table", flags: []flag{limit, token, locFilter, onlineFilter, errorFilter, labelFilter}},
@@ -117,7 +126,7 @@ var commands = []command{
 		flags:   with([]flag{dnName, pdName, newOnline}, tags...)},
 	{noun: "pd", verb: "list", method: "ListPd", short: "List physical disks by name",
 		example: "  vda_cli pd list --dn-name 192.168.0.14:9720",
-		flags: []flag{limit, token, optional(dnName, "only those of the disk node whose agent is at this `HOST:PORT`; all when not given"),
+		flags: []flag{limit, token, optional(dnName, "only those of the disk node of this `NAME`; all when not given"),
 			onlineFilter, errorFilter, labelFilter}},
 	{noun: "pd", verb: "get", method: "GetPd", short: "Show a physical disk",
 		example: "  vda_cli pd get --dn-name 192.168.0.14:9720 --pd-name pd0", flags: []flag{dnName, pdName}},
@@ -140,7 +149,7 @@ var commands = []command{
 		long: "\nA new virtual disk is made there and copied to. When it has all data it takes the\nplace of the old one, which is " +
 			"deleted. Without --to-dn and --to-pd a place is\nchosen as for a new array. --cancel ends a move that is under way.",
 		example: "  vda_cli vd move --vd-id 019ac5b8f9f07d0c8a54d1c3b2a19e01 --to-dn 192.168.0.15:9720 --to-pd pd0 --wait",
-		flags: []flag{vdID, {name: "to-dn", usage: "`HOST:PORT` of the disk node's agent to move to; any when not given"},
+		flags: []flag{vdID, {name: "to-dn", usage: "`NAME` of the disk node to move to; any when not given"},
 			{name: "to-pd", usage: "`NAME` of the physical disk to move to, of the node given or the only one of that name; any when " +
 				"not given"},
 			{name: "cancel", syntax: onOff, usage: "end the move instead, and undo what of it is under way; the vd moves when not given"}}},
@@ -148,18 +157,20 @@ var commands = []command{
 		example: "  vda_cli vd get --vd-id 019ac5b8f9f07d0c8a54d1c3b2a19e01", flags: []flag{vdID}},
 
 	{noun: "cn", verb: "create", method: "CreateCn", wait: &createdCn, short: "Add a controller node",
-		long: "\nThe node exists even when its agent does not answer; then the reply says so,\nand vda_monitor goes on trying.",
+		long: "\nThe node exists even when its agent does not answer; then the reply says so,\nand vda_monitor goes on trying. A name like cn0 " +
+			"with --cn-addr stays when the agent\nmoves (cn modify --new-cn-addr); without --cn-addr the name is the HOST:PORT of\nthe agent.",
 		example: `  vda_cli cn create --cn-name 192.168.0.16:9820 --cn-listener-conf ` +
-			`'{"trtype":"tcp","traddr":"192.168.0.16","adrfam":"ipv4","trsvcid":"4430"}'`,
-		flags: with([]flag{cnName, listener("cn-listener-conf", true), location, online}, newTags...)},
+			`'{"trtype":"tcp","traddr":"192.168.0.16","adrfam":"ipv4","trsvcid":"4430"}'` + "\n" +
+			"  vda_cli cn create cn0 --cn-addr 192.168.0.16:9820 --traddr 192.168.0.16 --trsvcid 4430",
+		flags: with([]flag{cnName, cnAddr, listener("cn-listener-conf", true), location, online}, newTags...)},
 	{noun: "cn", verb: "delete", method: "DeleteCn", short: "Remove a controller node that runs no controllers",
 		long: "\nWith --force a node that is lost for good goes with the controllers that were\ndeleted on it and wait for its " +
 			"confirmation.",
 		example: "  vda_cli cn delete --cn-name 192.168.0.16:9820", flags: []flag{cnName, force}},
 	{noun: "cn", verb: "modify", method: "ModifyCn", short: "Change a controller node",
-		long:    "\nThe address cannot be changed while arrays use the node.",
-		example: "  vda_cli cn modify --cn-name 192.168.0.16:9820 --new-online false",
-		flags: with([]flag{cnName, listener("new-cn-listener-conf", false),
+		long:    moves,
+		example: "  vda_cli cn modify --cn-name 192.168.0.16:9820 --new-online false\n  vda_cli cn modify cn0 --new-cn-addr 192.168.0.26:9820",
+		flags: with([]flag{cnName, newCnAddr, listener("new-cn-listener-conf", false),
 			{name: "new-location", usage: "`FAILURE-DOMAIN` for what is placed from now on; unchanged when not given"}, newOnline}, tags...)},
 	{noun: "cn", verb: "drain", method: "DrainCn", short: "Have all primaries leave a controller node while their arrays serve",
 		wait: &drainedCn,
@@ -263,7 +274,7 @@ var commands = []command{
 	{noun: "da", verb: "failover", method: "FailoverDa", short: "Move the primary of a disk array to another of its controllers",
 		example: "  vda_cli da failover --da-name da0 --to-cn 192.168.0.17:9820",
 		flags: []flag{daName, {name: "to-cn",
-			usage: "`HOST:PORT` of the controller node to move to; any healthy one of the array when not given"}}},
+			usage: "`NAME` of the controller node to move to; any healthy one of the array when not given"}}},
 	{noun: "da", verb: "recover", method: "RecoverDa", short: "Go on with a leg of a mirror that lacks writes, as the others are lost",
 		long: "\nThe array goes on with what is on the vd given, and copies that to all other legs\nof its column. Writes that were " +
 			"acknowledged and are not on it are lost: a file system\nor database on the array has to be checked. It is refused while a " +

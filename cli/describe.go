@@ -55,8 +55,9 @@ func ailing(ill bool, msg, since string) string {
 // describeDn prints a disk node with its pds.
 func describeDn(w io.Writer, reply proto.Message) {
 	m := reply.(*apiv1.GetDnReply).GetDnMsg()
-	dn := branchOf("dn "+m.GetDnName(), nodeState(m.GetError(), m.GetOnline(), m.GetDrain()), m.GetLocation(), brief(m.GetDnListenerConf()),
-		m.GetDataPlaneVersion(), ailing(m.GetError(), m.GetErrorMsg(), m.GetErrorTime()))
+	dn := branchOf("dn "+m.GetDnName(), either(m.GetDnAddr() != m.GetDnName(), m.GetDnAddr(), ""), nodeState(m.GetError(),
+		m.GetOnline(), m.GetDrain()), m.GetLocation(), brief(m.GetDnListenerConf()), m.GetDataPlaneVersion(),
+		ailing(m.GetError(), m.GetErrorMsg(), m.GetErrorTime()))
 	for _, p := range m.GetPdMsgList() {
 		pd := branchOf("pd "+p.PdName, nodeState(p.Error, p.Online, p.Drain), brief(p.PdConf),
 			fmt.Sprintf("%s, %s free, %d vds", short(p.TotalSize), short(p.FreeSize), p.VdCnt), ailing(p.Error, p.ErrorMsg, p.ErrorTime))

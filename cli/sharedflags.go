@@ -2,13 +2,18 @@ package cli
 
 // Flags that several commands have.
 var (
-	dnName   = flag{name: "dn-name", usage: "`HOST:PORT` of the disk node's agent", required: true}
+	dnName   = flag{name: "dn-name", usage: "`NAME` of the disk node, which may be the HOST:PORT of its agent", required: true}
 	pdName   = flag{name: "pd-name", usage: "`NAME` of the physical disk, unique on its disk node", required: true}
-	cnName   = flag{name: "cn-name", usage: "`HOST:PORT` of the controller node's agent", required: true}
+	cnName   = flag{name: "cn-name", usage: "`NAME` of the controller node, which may be the HOST:PORT of its agent", required: true}
 	daName   = flag{name: "da-name", usage: "`NAME` of the disk array: letters, digits, '.', '-', '_', at most 63", required: true}
 	snapName = flag{name: "snap-name", usage: "`NAME` of the snapshot, unique in its disk array", required: true}
 	userName = flag{name: "user-name", usage: "`NAME` of the user", required: true}
 	expName  = flag{name: "exp-name", usage: "`NAME` of the exporter, unique in its disk array", required: true}
+
+	dnAddr    = flag{name: "dn-addr", usage: "`HOST:PORT` of the disk node's agent; the name when not given"}
+	newDnAddr = flag{name: "new-dn-addr", usage: "`HOST:PORT` where the disk node's agent is now; unchanged when not given"}
+	cnAddr    = flag{name: "cn-addr", usage: "`HOST:PORT` of the controller node's agent; the name when not given"}
+	newCnAddr = flag{name: "new-cn-addr", usage: "`HOST:PORT` where the controller node's agent is now; unchanged when not given"}
 
 	online    = flag{name: "online", usage: "whether new pieces of arrays may be placed here: `true` or false", def: "true"}
 	newOnline = flag{name: "new-online", usage: "whether new pieces of arrays may be placed here: `true` or false; unchanged when not " +

@@ -118,8 +118,8 @@ func (h hearing) Hear(ctx context.Context, req *apiv1.HearRequest) (*apiv1.HearR
 	return &apiv1.HearReply{Well: true}, nil
 }
 
-func (m *Monitor) heartbeat(ctx context.Context, at nodeName, req *apiv1.HeartbeatRequest) (*apiv1.HeartbeatReply, error) {
-	agent, err := syncer.DialAgent(m.cfg.Dial, at.kind, at.name)
+func (m *Monitor) heartbeat(ctx context.Context, at nodeAddr, req *apiv1.HeartbeatRequest) (*apiv1.HeartbeatReply, error) {
+	agent, err := syncer.DialAgent(m.cfg.Dial, at.kind, at.addr)
 	if err != nil {
 		return nil, err
 	}

@@ -45,7 +45,7 @@ type Monitor struct {
 	moving  map[string]bool      // cns with a failover under way
 	moved   map[string]time.Time // when the last one of a cn ended
 	tried   map[string]time.Time // when better places were last looked for, for primaries of a cn
-	all     map[string]nodeName  // all nodes, by id
+	all     map[string]nodeAddr  // all nodes, by id
 	cluster string
 	peers   []string // where other live monitors serve
 	shares  []string // the monitors that shared the nodes when owners were computed
@@ -148,10 +148,10 @@ type picture struct {
 	peers   []string // where the others of them serve
 }
 
-// nodeName is where a node's agent is.
-type nodeName struct {
+// nodeAddr is where a node's agent is.
+type nodeAddr struct {
 	kind vda.NodeKind
-	name string
+	addr string
 }
 
 func (m *Monitor) look(ctx context.Context) (*picture, error) {
@@ -227,7 +227,7 @@ func (m *Monitor) adopt(ctx context.Context, p *picture) {
 	defer m.mu.Unlock()
 	here := map[string]bool{}
 	addrs := map[string]bool{}
-	m.well, m.offline, m.all = map[string]bool{}, map[string]bool{}, map[string]nodeName{}
+	m.well, m.offline, m.all = map[string]bool{}, map[string]bool{}, map[string]nodeAddr{}
 	m.cluster, m.peers = p.cluster, p.peers
 	m.alerting = owner(p.alive, alertsKey) == m.self
 	for _, name := range p.peers {
@@ -238,15 +238,18 @@ func (m *Monitor) adopt(ctx context.Context, p *picture) {
 	}
 	see := func(k vda.NodeKind, row *store.NodeState) {
 		id := row.ID
-		m.well[id], addrs[row.Name] = !row.Error, true
-		m.all[id] = nodeName{k, row.Name}
+		m.well[id], addrs[row.Agent()] = !row.Error, true
+		m.all[id] = nodeAddr{k, row.Agent()}
 		if m.ownerOf(id) != m.self {
 			return
 		}
-		here[id] = true
 		n := m.nodes[id]
+		if n != nil && n.addr != row.Agent() {
+			return // it is adopted again, at its new address, when this has ended
+		}
+		here[id] = true
 		if n == nil {
-			n = &node{m: m, kind: k, id: id, name: row.Name, events: make(chan Event, 2), done: make(chan struct{})}
+			n = &node{m: m, kind: k, id: id, name: row.Name, addr: row.Agent(), events: make(chan Event, 2), done: make(chan struct{})}
 			n.lease.adopted = time.Now()
 			n.mem.Phase = rand.N(m.cfg.Timing.FullPeriod/4 + 1)
 			m.nodes[id] = n
@@ -265,7 +268,7 @@ func (m *Monitor) adopt(ctx context.Context, p *picture) {
 		see(vda.ControllerNode, c)
 	}
 	if len(m.owners) > len(m.all) {
-		maps.DeleteFunc(m.owners, func(id, _ string) bool { return m.all[id].name == "" })
+		maps.DeleteFunc(m.owners, func(id, _ string) bool { return m.all[id].addr == "" })
 	}
 	for id, n := range m.nodes {
 		if !here[id] {

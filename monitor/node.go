@@ -24,7 +24,8 @@ type node struct {
 	m    *Monitor
 	kind vda.NodeKind
 	id   string
-	name string // host:port of its agent
+	name string
+	addr string // host:port of its agent
 
 	cancel context.CancelFunc
 	done   chan struct{}
@@ -100,7 +101,7 @@ func (n *node) run(ctx context.Context) {
 		steps.Go(func() { n.watchConnection(ctx, w, lost) })
 	}
 	if w, ok := n.m.cfg.Dial.(planeWatcher); ok {
-		steps.Go(func() { w.WatchDataPlane(ctx, n.name, service(n.kind), func() { signal(lost) }) })
+		steps.Go(func() { w.WatchDataPlane(ctx, n.addr, service(n.kind), func() { signal(lost) }) })
 	}
 	for {
 		select {
@@ -132,7 +133,7 @@ type lostWaiter interface {
 }
 
 func (n *node) watchConnection(ctx context.Context, w lostWaiter, lost chan<- struct{}) {
-	for w.WaitLost(ctx, n.name) {
+	for w.WaitLost(ctx, n.addr) {
 		signal(lost)
 	}
 }
@@ -172,7 +173,7 @@ func (n *node) beat(ctx context.Context) Beat {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	stop := n.m.pulse.timeout(t.Timeout, cancel)
-	reply, err := n.m.heartbeat(lenient{ctx, begin.Add(t.Timeout)}, nodeName{n.kind, n.name}, req)
+	reply, err := n.m.heartbeat(lenient{ctx, begin.Add(t.Timeout)}, nodeAddr{n.kind, n.addr}, req)
 	timedOut := stop()
 	now := time.Now()
 	if err == nil || n.mem.Misses+n.mem.Unsure == 0 { // else it is known that the node is silent

@@ -158,13 +158,13 @@ func (m *Monitor) reaches(ctx context.Context, known map[string]map[string]bool,
 		m.mu.Unlock()
 		ctx, cancel := context.WithTimeout(ctx, probeLimit)
 		defer cancel()
-		c, err := m.cfg.Dial.Cn(where.name)
+		c, err := m.cfg.Dial.Cn(where.addr)
 		var r *apiv1.ProbeReply
 		if err == nil {
 			r, err = c.Probe(ctx, &apiv1.ProbeRequest{ClusterId: cluster, NodeId: cnID, Addresses: ask})
 		}
 		if err != nil || len(r.Problems) != len(ask) {
-			m.log.Debug("probe", "cn", where.name, "err", err)
+			m.log.Debug("probe", "cn", cnID, "err", err)
 			return func(string) bool { return false }
 		}
 		for i, l := range ask {

@@ -10,7 +10,7 @@ import (
 
 // CreateCn adds a controller node. It is there even when its agent does not answer.
 func (s *Server) CreateCn(ctx context.Context, req *apiv1.CreateCnRequest) (*apiv1.CreateCnReply, error) {
-	cn, err := vda.NewNode(vda.ControllerNode, req.CnName, req.CnListenerConf, req.Location, orTrue(req.Online))
+	cn, err := vda.NewNode(vda.ControllerNode, req.CnName, req.CnAddr, req.CnListenerConf, req.Location, orTrue(req.Online))
 	if err != nil {
 		return nil, err
 	}
@@ -37,8 +37,8 @@ func (s *Server) DeleteCn(ctx context.Context, req *apiv1.DeleteCnRequest) (*api
 // ModifyCn changes what the request sets.
 func (s *Server) ModifyCn(ctx context.Context, req *apiv1.ModifyCnRequest) (*apiv1.ModifyCnReply, error) {
 	var made *apiv1.CnMsg
-	notes, err := s.modifyNode(ctx, vda.ControllerNode, req.CnName, nodeChange{req.NewCnListenerConf, req.NewLocation, req.NewOnline,
-		tagChange{req.Label, req.NewDescription}},
+	notes, err := s.modifyNode(ctx, vda.ControllerNode, req.CnName, nodeChange{req.NewCnAddr, req.NewCnListenerConf, req.NewLocation,
+		req.NewOnline, tagChange{req.Label, req.NewDescription}},
 		func(tx store.Reader, n *vda.Node) error {
 			cn, err := tx.CN(n.ID) // with its counts
 			if err == nil {

@@ -10,7 +10,7 @@ import (
 
 // CreateDn adds a disk node. It is there even when its agent does not answer.
 func (s *Server) CreateDn(ctx context.Context, req *apiv1.CreateDnRequest) (*apiv1.CreateDnReply, error) {
-	dn, err := vda.NewNode(vda.DiskNode, req.DnName, req.DnListenerConf, req.Location, orTrue(req.Online))
+	dn, err := vda.NewNode(vda.DiskNode, req.DnName, req.DnAddr, req.DnListenerConf, req.Location, orTrue(req.Online))
 	if err != nil {
 		return nil, err
 	}
@@ -36,8 +36,8 @@ func (s *Server) DeleteDn(ctx context.Context, req *apiv1.DeleteDnRequest) (*api
 // ModifyDn changes what the request sets.
 func (s *Server) ModifyDn(ctx context.Context, req *apiv1.ModifyDnRequest) (*apiv1.ModifyDnReply, error) {
 	var made *apiv1.DnMsg
-	notes, err := s.modifyNode(ctx, vda.DiskNode, req.DnName, nodeChange{req.NewDnListenerConf, req.NewLocation, req.NewOnline,
-		tagChange{req.Label, req.NewDescription}},
+	notes, err := s.modifyNode(ctx, vda.DiskNode, req.DnName, nodeChange{req.NewDnAddr, req.NewDnListenerConf, req.NewLocation,
+		req.NewOnline, tagChange{req.Label, req.NewDescription}},
 		func(tx store.Reader, n *vda.Node) error {
 			made = dnMsg(n)
 			row, err := tx.DN(n.ID)

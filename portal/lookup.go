@@ -17,9 +17,38 @@ func findNode(tx store.Reader, k vda.NodeKind, name string) (*vda.Node, error) {
 	}
 	n, err := tx.NodeByName(k, name)
 	if isKind(err, vda.NotFound) {
-		return nil, vda.Errorf(vda.NotFound, "there is no %s %q", k, vda.Shorten(name, 80))
+		return nil, vda.Errorf(vda.NotFound, "there is no %s %q%s", k, vda.Shorten(name, 80), namesake(tx, k, name))
 	}
 	return n, err
+}
+
+// namesake says whose agent is at what is no name.
+func namesake(tx store.Reader, k vda.NodeKind, addr string) string {
+	other, err := agentAt(tx, k, addr, "")
+	if err != nil || other == "" {
+		return ""
+	}
+	return "; the agent there is that of " + k.Title(other)
+}
+
+// agentAt names the node whose agent is at an address, another than ownID; "" for none.
+func agentAt(tx store.Reader, k vda.NodeKind, addr, ownID string) (name string, err error) {
+	nodes, err := tx.NodeStates(k)
+	for i := range nodes {
+		if nodes[i].ID != ownID && nodes[i].Agent() == addr {
+			return nodes[i].Name, err
+		}
+	}
+	return "", err
+}
+
+// agentFree refuses the address of another node's agent: an agent serves one node.
+func agentFree(tx store.Reader, k vda.NodeKind, addr, ownID string) error {
+	other, err := agentAt(tx, k, addr, ownID)
+	if err != nil || other == "" {
+		return err
+	}
+	return refuse(codeAddressTaken, vda.AlreadyExists, "the agent at %s is that of %s", addr, k.Title(other))
 }
 
 func findPD(tx store.Reader, dnName, name string) (*vda.Node, *vda.PD, error) {

@@ -29,8 +29,8 @@ func desc(name, help string, labels ...string) *prometheus.Desc {
 var (
 	readableDesc = desc("vda_cluster_readable",
 		"1 when the database answered this scrape; else 0, and the other metrics of the cluster are missing.")
-	nodeInfoDesc = desc("vda_node_info", "1, with a node's failure domain and the version of its data plane as labels.", "kind", "node",
-		"location", "data_plane")
+	nodeInfoDesc = desc("vda_node_info", "1, with where a node's agent is, its failure domain and the version of its data plane as labels.",
+		"kind", "node", "addr", "location", "data_plane")
 	nodeHealthyDesc = desc("vda_node_healthy", "1 when a node is without an error, as the database has it; else 0.", "kind", "node")
 	nodeOnlineDesc  = desc("vda_node_online", "1 when an administrator lets pieces of arrays be placed on a node; else 0.", "kind", "node")
 	nodeDrainDesc   = desc("vda_dn_draining", "1 while all vds are to leave a dn; else 0.", "node")
@@ -102,7 +102,7 @@ func (c clusterMetrics) Collect(ch chan<- prometheus.Metric) {
 		}
 	}
 	node := func(k vda.NodeKind, n *vda.Node) {
-		show(nodeInfoDesc, 1, string(k), n.Name, n.Location, n.DataPlaneVersion)
+		show(nodeInfoDesc, 1, string(k), n.Name, n.Agent(), n.Location, n.DataPlaneVersion)
 		show(nodeHealthyDesc, one(!n.Health.Error), string(k), n.Name)
 		show(nodeOnlineDesc, one(n.Online), string(k), n.Name)
 	}

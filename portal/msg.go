@@ -108,7 +108,7 @@ func healthOf(h vda.Health, prefix string) condition {
 func dnMsg(dn *vda.Node) *apiv1.DnMsg {
 	h := seen(dn.Health)
 	return &apiv1.DnMsg{
-		DnId: dn.ID, DnName: dn.Name, DnListenerConf: dn.Listener.JSON(), Location: dn.Location, Online: dn.Online,
+		DnId: dn.ID, DnName: dn.Name, DnAddr: dn.Agent(), DnListenerConf: dn.Listener.JSON(), Location: dn.Location, Online: dn.Online,
 		Version: dn.Version, Error: h.error, ErrorMsg: h.msg, ErrorTime: h.time, DataPlaneVersion: dn.DataPlaneVersion,
 	}
 }
@@ -123,7 +123,7 @@ func addDisk(msg *apiv1.DnMsg, pd *vda.PD) {
 func cnMsg(cn *vda.CN) *apiv1.CnMsg {
 	h := seen(cn.Health)
 	return &apiv1.CnMsg{
-		CnId: cn.ID, CnName: cn.Name, CnListenerConf: cn.Listener.JSON(), Location: cn.Location, Online: cn.Online,
+		CnId: cn.ID, CnName: cn.Name, CnAddr: cn.Agent(), CnListenerConf: cn.Listener.JSON(), Location: cn.Location, Online: cn.Online,
 		Version: cn.Version, CntlrCnt: cn.CntlrCount, PrimaryCnt: cn.PrimaryCount,
 		Drain: cn.Drain != vda.NoDrain, DrainCntlrs: cn.Drain == vda.DrainCntlrs,
 		Error: h.error, ErrorMsg: h.msg, ErrorTime: h.time, DataPlaneVersion: cn.DataPlaneVersion,

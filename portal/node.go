@@ -27,6 +27,9 @@ func (s *Server) createNode(ctx context.Context, k vda.NodeKind, n *vda.Node, ta
 		if err := addressFree(tx.Unlocked(), n.Listener, ""); err != nil {
 			return err
 		}
+		if err := agentFree(tx.Unlocked(), k, n.Agent(), ""); err != nil {
+			return err
+		}
 		return setTags(tx, n.ID, tags, array.AddNode(tx, k, n))
 	})
 	if err != nil {
@@ -37,8 +40,8 @@ func (s *Server) createNode(ctx context.Context, k vda.NodeKind, n *vda.Node, ta
 
 // nodeParameters are what a repeated create of a node is compared by.
 func nodeParameters(is, n *vda.Node) []parameter {
-	return []parameter{{"listener conf", is.Listener.JSON(), n.Listener.JSON()}, {"location", is.Location, n.Location},
-		{"online", is.Online, n.Online}}
+	return []parameter{{"agent's address", is.Agent(), n.Agent()}, {"listener conf", is.Listener.JSON(), n.Listener.JSON()},
+		{"location", is.Location, n.Location}, {"online", is.Online, n.Online}}
 }
 
 // deleteNode forgets a node that has nothing; with force one that is lost for
@@ -146,18 +149,18 @@ func tombstoned(name string, deleted bool) string {
 
 // nodeChange is what a request changes of a node; nil fields stay.
 type nodeChange struct {
-	listenerConf, location *string
-	online                 *bool
-	tags                   tagChange
+	addr, listenerConf, location *string
+	online                       *bool
+	tags                         tagChange
 }
 
 // modifyNode changes a node, and tells its agent of another address. made gets it as
 // the transaction leaves it.
 func (s *Server) modifyNode(ctx context.Context, k vda.NodeKind, name string, c nodeChange,
 	made func(tx store.Reader, n *vda.Node) error) (notes []string, err error) {
-	conf := "new_" + string(k) + "_listener_conf"
-	if c.listenerConf == nil && c.location == nil && c.online == nil && c.tags.none() {
-		return nil, nothingToModify(conf + ", new_location, new_online, " + tagFields)
+	addr, conf := "new_"+string(k)+"_addr", "new_"+string(k)+"_listener_conf"
+	if c.addr == nil && c.listenerConf == nil && c.location == nil && c.online == nil && c.tags.none() {
+		return nil, nothingToModify(addr + ", " + conf + ", new_location, new_online, " + tagFields)
 	}
 	if err := c.tags.check(); err != nil {
 		return nil, err
@@ -166,15 +169,24 @@ func (s *Server) modifyNode(ctx context.Context, k vda.NodeKind, name string, c 
 	if err != nil {
 		return nil, err
 	}
+	if c.addr != nil {
+		if err := vda.CheckAgentAddr(addr, *c.addr); err != nil {
+			return nil, err
+		}
+	}
 	if c.location != nil {
 		if err := vda.CheckLocation("new_location", *c.location); err != nil {
 			return nil, err
 		}
 	}
+	stranger, err := s.strangerAt(ctx, k, name, c.addr)
+	if err != nil {
+		return nil, err
+	}
 	var changed []node
 	err = s.update(ctx, func(tx store.Tx) error {
 		changed = nil
-		if listener != nil {
+		if listener != nil || c.addr != nil {
 			if _, err := tx.ClusterID(); err != nil { // locks it: one takes an address at a time
 				return err
 			}
@@ -189,6 +201,13 @@ func (s *Server) modifyNode(ctx context.Context, k vda.NodeKind, name string, c 
 				return err
 			}
 			n.Listener = *listener
+			changed = []node{nodeOf(k, n)}
+		}
+		if c.addr != nil && *c.addr != n.Agent() {
+			if err := agentMayMove(tx.Unlocked(), k, n, *c.addr, stranger); err != nil {
+				return err
+			}
+			n.SetAgent(*c.addr)
 			changed = []node{nodeOf(k, n)}
 		}
 		setIf(&n.Location, c.location)
@@ -219,6 +238,40 @@ func mayMove(tx store.Reader, k vda.NodeKind, n *vda.Node, to vda.Listener) erro
 		return inUse(string(k), n.Name, what+" on its present address, of the das", das)
 	}
 	return addressFree(tx, to, n.ID)
+}
+
+// strangerAt says why what answers at addr does not count as the node's agent; nil when it
+// is that, or when the node's address does not change.
+func (s *Server) strangerAt(ctx context.Context, k vda.NodeKind, name string, addr *string) (stranger, err error) {
+	if addr == nil {
+		return nil, nil
+	}
+	var n *vda.Node
+	err = s.view(ctx, func(tx store.Reader) (err error) {
+		n, err = findNode(tx, k, name)
+		return err
+	})
+	if err != nil || n.Agent() == *addr {
+		return nil, err
+	}
+	ctx, cancel := context.WithTimeout(ctx, askTimeout)
+	defer cancel()
+	return s.cfg.Agents.Serves(ctx, array.Node{Kind: k, ID: n.ID}, *addr), nil
+}
+
+// agentMayMove refuses an address where another node's agent is, and, for a node that
+// has something, one where its own agent has not answered. A stranger there would be taken
+// at its word about what it has never had, as that an old primary is fenced.
+func agentMayMove(tx store.Reader, k vda.NodeKind, n *vda.Node, to string, stranger error) error {
+	if err := agentFree(tx, k, to, n.ID); err != nil || stranger == nil {
+		return err
+	}
+	what, names, err := holds(tx, k, n.ID)
+	if err != nil || names == nil {
+		return err
+	}
+	return refuse(codePrecondition, vda.FailedPrecondition, "%s has %s %s, so its agent has to answer at %s first (%s): start it there with "+
+		"the --state-dir that it has had, and try again", k.Title(n.Name), what, firstNames(names), to, because(stranger))
 }
 
 func nothingToModify(fields string) error {

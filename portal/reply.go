@@ -167,11 +167,14 @@ func exists(kind, name string, params ...parameter) error {
 
 // inUse refuses to delete what others hang on.
 func inUse(kind, name, holders string, names []string) error {
+	return refuse(codeInUse, vda.FailedPrecondition, "%s %s still has %s: %s; delete them first", kind, name, holders, firstNames(names))
+}
+
+// firstNames are the first of some names, and how many more there are.
+func firstNames(names []string) string {
 	const most = 10
-	shown, more := names, ""
-	if len(names) > most {
-		shown, more = names[:most], fmt.Sprintf(" and %d more", len(names)-most)
+	if len(names) <= most {
+		return strings.Join(names, ", ")
 	}
-	return refuse(codeInUse, vda.FailedPrecondition, "%s %s still has %s: %s%s; delete them first",
-		kind, name, holders, strings.Join(shown, ", "), more)
+	return fmt.Sprintf("%s and %d more", strings.Join(names[:most], ", "), len(names)-most)
 }

@@ -34,6 +34,11 @@ type Syncer interface {
 	Sync(ctx context.Context, n array.Node, scope syncer.Scope) error
 }
 
+// Agents asks the agent at an address whether it is a node's; the error says why it is not.
+type Agents interface {
+	Serves(ctx context.Context, n array.Node, addr string) error
+}
+
 // Failover moves the primary of an array to another of its controllers. toCN
 // is the id of the cn to move to, "" for any healthy secondary.
 type Failover interface {
@@ -47,6 +52,7 @@ type Config struct {
 	Failover Failover             // planned switches; nil: FailoverDa answers UNIMPLEMENTED
 	Orphans  Orphans              // what nodes have and the database does not know; usually the Syncer
 	Disks    Disks                // what disk nodes have; usually the Syncer
+	Agents   Agents               // what agents say that they are; usually the Syncer
 	Programs Programs             // monitors and agents, to be asked for their versions; nil: they are not asked
 	Identity *pki.Identity        // who the portal is; nil: it is plain
 	CA       *pki.CA              // issues certificates to members; nil: another portal does
@@ -98,6 +104,13 @@ func (c *Config) validate() error {
 			return errors.New("portal: Config needs Disks")
 		}
 		c.Disks = own
+	}
+	if c.Agents == nil {
+		own, ok := c.Syncer.(Agents)
+		if !ok {
+			return errors.New("portal: Config needs Agents")
+		}
+		c.Agents = own
 	}
 	if c.WebToken != "" && len(c.WebToken) < web.MinToken {
 		return fmt.Errorf("portal: WebToken has %d characters; it must have %d at least", len(c.WebToken), web.MinToken)

@@ -52,20 +52,20 @@ func (s *Server) DumpSupport(_ *apiv1.DumpSupportRequest, stream grpc.ServerStre
 	}
 	var all errgroup.Group
 	all.SetLimit(supportParallel)
-	ask := func(dir, addr string) {
+	ask := func(dir, name, addr string) {
 		all.Go(func() error {
-			b.program(ctx, dir+"/"+addr, addr)
+			b.program(ctx, dir+"/"+name, addr)
 			return nil
 		})
 	}
 	for _, name := range c.monitors {
-		ask(compMonitor, name)
+		ask(compMonitor, name, name)
 	}
 	for i := range c.dns {
-		ask("dn", c.dns[i].Name)
+		ask("dn", c.dns[i].Name, c.dns[i].Agent())
 	}
 	for i := range c.cns {
-		ask("cn", c.cns[i].Name)
+		ask("cn", c.cns[i].Name, c.cns[i].Agent())
 	}
 	_ = all.Wait() // what is wrong is in the bundle
 	return b.end()

@@ -58,6 +58,7 @@ func (s *Server) GetTop(ctx context.Context, req *apiv1.GetTopRequest) (*apiv1.G
 // counting is a node of which the counters are read twice.
 type counting struct {
 	kind, name    string // "dn" or "cn"
+	addr          string // of its agent
 	before, after reading
 }
 
@@ -71,10 +72,10 @@ type reading struct {
 func (c *census) counting() []*counting {
 	var all []*counting
 	for i := range c.cns {
-		all = append(all, &counting{kind: "cn", name: c.cns[i].Name})
+		all = append(all, &counting{kind: "cn", name: c.cns[i].Name, addr: c.cns[i].Agent()})
 	}
 	for i := range c.dns {
-		all = append(all, &counting{kind: "dn", name: c.dns[i].Name})
+		all = append(all, &counting{kind: "dn", name: c.dns[i].Name, addr: c.dns[i].Agent()})
 	}
 	return all
 }
@@ -90,7 +91,7 @@ func (s *Server) count(ctx context.Context, nodes []*counting, to func(*counting
 			continue
 		}
 		all.Go(func() error {
-			*to(n) = s.countersOf(ctx, n.name)
+			*to(n) = s.countersOf(ctx, n.addr)
 			return nil
 		})
 	}

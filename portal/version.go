@@ -81,25 +81,25 @@ func (c *census) read(tx store.Reader) error {
 // all is asked now: there may be ten thousand of them.
 func (s *Server) versions(ctx context.Context, c *census, now bool) []*apiv1.VersionMsg {
 	msgs := []*apiv1.VersionMsg{{Component: compPortal, Version: program.Version()}}
-	ask := func(component, name, problem string) {
-		msgs = append(msgs, &apiv1.VersionMsg{Component: component, Name: name, Problem: problem})
+	addrs := []string{""} // of the programs
+	add := func(component, name, addr, version string) {
+		msgs = append(msgs, &apiv1.VersionMsg{Component: component, Name: name, Version: version})
+		addrs = append(addrs, addr)
 	}
 	for _, name := range c.monitors {
-		ask(compMonitor, name, "")
+		add(compMonitor, name, name, "")
 	}
 	if !now {
-		s.askVersions(ctx, msgs[1:])
+		s.askVersions(ctx, msgs[1:], addrs[1:])
 	}
 	for i := range c.dns {
-		ask(compDnAgent, c.dns[i].Name, "")
-		msgs[len(msgs)-1].Version = c.dns[i].AgentVersion
+		add(compDnAgent, c.dns[i].Name, c.dns[i].Agent(), c.dns[i].AgentVersion)
 	}
 	for i := range c.cns {
-		ask(compCnAgent, c.cns[i].Name, "")
-		msgs[len(msgs)-1].Version = c.cns[i].AgentVersion
+		add(compCnAgent, c.cns[i].Name, c.cns[i].Agent(), c.cns[i].AgentVersion)
 	}
 	if now {
-		s.askVersions(ctx, msgs[1:])
+		s.askVersions(ctx, msgs[1:], addrs[1:])
 	}
 	plane := func(name, version string) {
 		m := &apiv1.VersionMsg{Component: compDataPlane, Name: name, Version: version}
@@ -117,15 +117,15 @@ func (s *Server) versions(ctx context.Context, c *census, now bool) []*apiv1.Ver
 	return msgs
 }
 
-// askVersions fills in what programs say, or why they do not.
-func (s *Server) askVersions(ctx context.Context, msgs []*apiv1.VersionMsg) {
+// askVersions fills in what programs at addresses say, or why they do not.
+func (s *Server) askVersions(ctx context.Context, msgs []*apiv1.VersionMsg, addrs []string) {
 	ctx, cancel := context.WithTimeout(ctx, askTimeout)
 	defer cancel()
 	var all errgroup.Group
 	all.SetLimit(askParallel)
-	for _, m := range msgs {
+	for i, m := range msgs {
 		all.Go(func() error {
-			m.Version, m.Problem = s.askVersion(ctx, m.Name)
+			m.Version, m.Problem = s.askVersion(ctx, addrs[i])
 			return nil
 		})
 	}

@@ -14,16 +14,16 @@ var (
 func nodeTable(k vda.NodeKind) table[vda.Node] {
 	return table[vda.Node]{
 		name: "vda_" + string(k), noun: string(k),
-		cols: []string{"id", "name", "listener", "location", "online", "version", "applied", "marks",
+		cols: []string{"id", "name", "addr", "listener", "location", "online", "version", "applied", "marks",
 			"data_plane_version", "agent_version", "h_error", "h_msg", "h_since_us"},
 		fixed: []string{"version", "applied", "marks", "h_error", "h_msg", "h_since_us"},
 		dest: func(v *vda.Node) []any {
-			return []any{&v.ID, &v.Name, asJSON{&v.Listener}, &v.Location, &v.Online, &v.Version, &v.Applied, asMarks{&v.Marks}, &v.DataPlaneVersion,
-				&v.AgentVersion, &v.Health.Error, &v.Health.Msg, us{&v.Health.Since}}
+			return []any{&v.ID, &v.Name, &v.Addr, asJSON{&v.Listener}, &v.Location, &v.Online, &v.Version, &v.Applied, asMarks{&v.Marks},
+				&v.DataPlaneVersion, &v.AgentVersion, &v.Health.Error, &v.Health.Msg, us{&v.Health.Since}}
 		},
 		values: func(v *vda.Node) []any {
-			return []any{v.ID, v.Name, asJSON{&v.Listener}, v.Location, v.Online, v.Version, v.Applied, asMarks{&v.Marks}, v.DataPlaneVersion,
-				v.AgentVersion, v.Health.Error, CleanMsg(v.Health.Msg), us{&v.Health.Since}}
+			return []any{v.ID, v.Name, v.Addr, asJSON{&v.Listener}, v.Location, v.Online, v.Version, v.Applied, asMarks{&v.Marks},
+				v.DataPlaneVersion, v.AgentVersion, v.Health.Error, CleanMsg(v.Health.Msg), us{&v.Health.Since}}
 		},
 		label:  func(v *vda.Node) string { return v.Name },
 		tagged: true,

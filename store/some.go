@@ -1,6 +1,7 @@
 package store
 
 import (
+	"cmp"
 	"fmt"
 	"math/rand/v2"
 
@@ -53,11 +54,15 @@ func byID[T any](t *sqlReader, tb *table[T], ids []string) ([]T, error) {
 // NodeState is what a monitor has to know of every node, again and again.
 type NodeState struct {
 	ID, Name         string
+	Addr             string // as vda.Node's
 	Online           bool
 	Version, Applied uint64
 	Error            bool // with Msg
 	Msg              string
 }
+
+// Agent is where the node's agent is: host:port.
+func (n *NodeState) Agent() string { return cmp.Or(n.Addr, n.Name) }
 
 var nodeStateTables = map[vda.NodeKind]*table[NodeState]{vda.DiskNode: nodeStateTable(vda.DiskNode),
 	vda.ControllerNode: nodeStateTable(vda.ControllerNode)}
@@ -65,9 +70,9 @@ var nodeStateTables = map[vda.NodeKind]*table[NodeState]{vda.DiskNode: nodeState
 func nodeStateTable(k vda.NodeKind) *table[NodeState] {
 	return &table[NodeState]{
 		name: "vda_" + string(k), noun: string(k),
-		cols: []string{"id", "name", "online", "version", "applied", "h_error", "h_msg"},
+		cols: []string{"id", "name", "addr", "online", "version", "applied", "h_error", "h_msg"},
 		dest: func(v *NodeState) []any {
-			return []any{&v.ID, &v.Name, &v.Online, &v.Version, &v.Applied, &v.Error, &v.Msg}
+			return []any{&v.ID, &v.Name, &v.Addr, &v.Online, &v.Version, &v.Applied, &v.Error, &v.Msg}
 		},
 	}
 }

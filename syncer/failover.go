@@ -135,21 +135,21 @@ func (s *Syncer) standBy(ctx context.Context, stage *array.Stage) {
 
 func (s *Syncer) tellStandBy(ctx context.Context, cnID string, daIDs []string) error {
 	req := &apiv1.StandByRequest{NodeId: cnID, DaIds: daIDs, HoldMs: uint32(standByHold.Milliseconds())}
-	name := ""
+	addr := ""
 	err := s.cfg.Store.View(ctx, func(tx store.Reader) (err error) {
 		if req.ClusterId, err = tx.ClusterID(); err != nil {
 			return err
 		}
 		cn, err := tx.CN(cnID)
 		if err == nil {
-			name = cn.Name
+			addr = cn.Agent()
 		}
 		return err
 	})
 	if err != nil {
 		return err
 	}
-	client, err := s.cfg.Dial.Cn(name)
+	client, err := s.cfg.Dial.Cn(addr)
 	if err != nil {
 		return err
 	}

@@ -3,6 +3,7 @@ package syncer
 import (
 	"context"
 	"slices"
+	"time"
 
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
@@ -22,20 +23,20 @@ import (
 // when OfNode says so.
 func (s *Syncer) Orphans(ctx context.Context, n array.Node) (*apiv1.OrphansReply, error) {
 	req := &apiv1.OrphansRequest{NodeId: n.ID}
-	name := ""
+	name, addr := "", ""
 	err := s.cfg.Store.View(ctx, func(tx store.Reader) error {
 		row, err := tx.Node(n.Kind, n.ID)
 		if err != nil {
 			return err
 		}
-		name = row.Name
+		name, addr = row.Name, row.Agent()
 		req.ClusterId, err = tx.ClusterID()
 		return err
 	})
 	if err != nil {
 		return nil, err
 	}
-	agent, err := DialAgent(s.cfg.Dial, n.Kind, name)
+	agent, err := DialAgent(s.cfg.Dial, n.Kind, addr)
 	if err != nil {
 		return nil, err
 	}
@@ -46,23 +47,62 @@ func (s *Syncer) Orphans(ctx context.Context, n array.Node) (*apiv1.OrphansReply
 	return r, nil
 }
 
+// servesAgain is how often an agent that does not answer is asked whether it is a node's.
+const servesAgain = 200 * time.Millisecond
+
+// Serves returns an error unless the agent at addr says that it is that of a node, and has
+// taken part of what the node is to have before. An agent that is not reached is tried again
+// until ctx ends.
+func (s *Syncer) Serves(ctx context.Context, n array.Node, addr string) error {
+	req := &apiv1.HeartbeatRequest{NodeId: n.ID}
+	err := s.cfg.Store.View(ctx, func(tx store.Reader) (err error) {
+		req.ClusterId, err = tx.ClusterID()
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	agent, err := DialAgent(s.cfg.Dial, n.Kind, addr)
+	if err != nil {
+		return err
+	}
+	r, err := agent.Heartbeat(ctx, req)
+	for status.Code(err) == codes.Unavailable { // perhaps of an attempt before, whose connection waits to be tried again
+		select {
+		case <-ctx.Done():
+			return nodeError(n.Kind.Title(addr), 0, err)
+		case <-time.After(servesAgain):
+		}
+		if again, wrong := agent.Heartbeat(ctx, req); ctx.Err() == nil {
+			r, err = again, wrong
+		}
+	}
+	switch title := n.Kind.Title(addr); {
+	case err != nil:
+		return nodeError(title, 0, err)
+	case r.ClusterId != req.ClusterId || r.Version == 0:
+		return &vda.Error{Kind: vda.FailedPrecondition, Op: opSync, Object: title, Msg: "the agent there has never been that of the node"}
+	}
+	return nil
+}
+
 // ListDisks asks a disk node for the disks of its machine. Errors are like those of Orphans.
 func (s *Syncer) ListDisks(ctx context.Context, dnID string) ([]*apiv1.Disk, error) {
 	req := &apiv1.ListDisksRequest{NodeId: dnID}
-	name := ""
+	name, addr := "", ""
 	err := s.cfg.Store.View(ctx, func(tx store.Reader) error {
 		row, err := tx.Node(vda.DiskNode, dnID)
 		if err != nil {
 			return err
 		}
-		name = row.Name
+		name, addr = row.Name, row.Agent()
 		req.ClusterId, err = tx.ClusterID()
 		return err
 	})
 	if err != nil {
 		return nil, err
 	}
-	agent, err := s.cfg.Dial.Dn(name)
+	agent, err := s.cfg.Dial.Dn(addr)
 	if err != nil {
 		return nil, err
 	}
@@ -89,7 +129,7 @@ type OrphansOf struct {
 // that SQL has changed meanwhile. An id that a row has by now is not touched.
 func (s *Syncer) DropOrphans(ctx context.Context, o OrphansOf) error {
 	var c *call
-	name := ""
+	addr := ""
 	err := s.cfg.Store.Update(ctx, func(tx store.Tx) error {
 		version, err := array.NextVersion(tx, o.Node)
 		if err != nil {
@@ -103,7 +143,7 @@ func (s *Syncer) DropOrphans(ctx context.Context, o OrphansOf) error {
 		if err != nil {
 			return err
 		}
-		name = row.Name
+		addr = row.Agent()
 		c = &call{at: o.Node, node: o.Node.Kind.Title(row.Name)}
 		base := max(row.Applied, 1)
 		if o.Node.Kind == vda.DiskNode {
@@ -117,7 +157,7 @@ func (s *Syncer) DropOrphans(ctx context.Context, o OrphansOf) error {
 		return err
 	}
 	c.allowEmpty()
-	if err := c.dial(s.cfg.Dial, name); err != nil {
+	if err := c.dial(s.cfg.Dial, addr); err != nil {
 		return err
 	}
 	return s.drop(ctx, c)

@@ -17,7 +17,7 @@ import (
 	"github.com/virtual-disk-array/vda/rpc"
 )
 
-// Dialer gives clients of agents by the node's name, which is its address.
+// Dialer gives clients of agents by their addresses.
 type Dialer interface {
 	Dn(addr string) (apiv1.DnAgentClient, error)
 	Cn(addr string) (apiv1.CnAgentClient, error)

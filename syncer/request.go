@@ -89,7 +89,7 @@ type call struct {
 // build makes the request that brings a node from version base, or from
 // fromApplied, to the present one.
 func (s *Syncer) build(ctx context.Context, n array.Node, base uint64) (*call, error) {
-	c, name := &call{at: n}, ""
+	c, addr := &call{at: n}, ""
 	err := s.cfg.Store.View(ctx, func(tx store.Reader) error {
 		row, err := tx.Node(n.Kind, n.ID)
 		if err != nil {
@@ -99,7 +99,7 @@ func (s *Syncer) build(ctx context.Context, n array.Node, base uint64) (*call, e
 		if base == fromApplied {
 			from = row.Applied
 		}
-		name, c.node = row.Name, n.Kind.Title(row.Name)
+		addr, c.node = row.Agent(), n.Kind.Title(row.Name)
 		if n.Kind == vda.DiskNode {
 			req, err := BuildDn(tx, n.ID, from)
 			c.request = &dnRequest{SyncDnRequest: req}
@@ -112,7 +112,7 @@ func (s *Syncer) build(ctx context.Context, n array.Node, base uint64) (*call, e
 	if err != nil {
 		return nil, err
 	}
-	return c, c.dial(s.cfg.Dial, name)
+	return c, c.dial(s.cfg.Dial, addr)
 }
 
 // Agent is what the agents of both kinds of nodes can be asked.

@@ -14,21 +14,21 @@ import (
 // the database.
 func (s *Syncer) Scrub(ctx context.Context, order array.Scrub, stop bool) (problems []string, err error) {
 	req := &apiv1.ScrubRequest{NodeId: order.At.ID, DaId: order.DAID, Term: order.Term, Stop: stop, RepairFrom: order.From, ScrubId: order.ID}
-	name := ""
+	name, addr := "", ""
 	err = s.cfg.Store.View(ctx, func(tx store.Reader) (err error) {
 		if req.ClusterId, err = tx.ClusterID(); err != nil {
 			return err
 		}
 		cn, err := tx.CN(order.At.ID)
 		if err == nil {
-			name = cn.Name
+			name, addr = cn.Name, cn.Agent()
 		}
 		return err
 	})
 	if err != nil {
 		return nil, err
 	}
-	client, err := s.cfg.Dial.Cn(name)
+	client, err := s.cfg.Dial.Cn(addr)
 	if err != nil {
 		return nil, err
 	}

@@ -40,21 +40,21 @@ func (s *Syncer) ReleaseSnap(ctx context.Context, h array.HeldSnap) (held time.D
 
 // onCn calls the agent of a cn.
 func (s *Syncer) onCn(ctx context.Context, id string, call func(c apiv1.CnAgentClient, cluster, name string) error) error {
-	var cluster, name string
+	var cluster, name, addr string
 	err := s.cfg.Store.View(ctx, func(tx store.Reader) (err error) {
 		if cluster, err = tx.ClusterID(); err != nil {
 			return err
 		}
 		cn, err := tx.CN(id)
 		if err == nil {
-			name = cn.Name
+			name, addr = cn.Name, cn.Agent()
 		}
 		return err
 	})
 	if err != nil {
 		return err
 	}
-	client, err := s.cfg.Dial.Cn(name)
+	client, err := s.cfg.Dial.Cn(addr)
 	if err != nil {
 		return err
 	}

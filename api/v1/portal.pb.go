@@ -113,6 +113,7 @@ type DnMsg struct {
 	PdCnt          uint32        `protobuf:"varint,60,opt,name=pd_cnt,json=pdCnt,proto3" json:"pd_cnt,omitempty"`
 	TotalSize      uint64        `protobuf:"varint,61,opt,name=total_size,json=totalSize,proto3" json:"total_size,omitempty"` // bytes of its pds that vds can use
 	FreeSize       uint64        `protobuf:"varint,62,opt,name=free_size,json=freeSize,proto3" json:"free_size,omitempty"`    // bytes
+	DnAddr         string        `protobuf:"bytes,140,opt,name=dn_addr,json=dnAddr,proto3" json:"dn_addr,omitempty"`          // host:port of its agent
 	unknownFields  protoimpl.UnknownFields
 	sizeCache      protoimpl.SizeCache
 }
@@ -287,6 +288,13 @@ func (x *DnMsg) GetFreeSize() uint64 {
 	return 0
 }
 
+func (x *DnMsg) GetDnAddr() string {
+	if x != nil {
+		return x.DnAddr
+	}
+	return ""
+}
+
 // StuckVdMsg is a vd that is to leave its pd and cannot.
 type StuckVdMsg struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -358,12 +366,13 @@ func (x *StuckVdMsg) GetReason() string {
 
 type CreateDnRequest struct {
 	state          protoimpl.MessageState `protogen:"open.v1"`
-	DnName         string                 `protobuf:"bytes,1,opt,name=dn_name,json=dnName,proto3" json:"dn_name,omitempty"` // host:port of its agent
+	DnName         string                 `protobuf:"bytes,1,opt,name=dn_name,json=dnName,proto3" json:"dn_name,omitempty"` // a name, or host:port of its agent
 	DnListenerConf string                 `protobuf:"bytes,2,opt,name=dn_listener_conf,json=dnListenerConf,proto3" json:"dn_listener_conf,omitempty"`
 	Location       string                 `protobuf:"bytes,3,opt,name=location,proto3" json:"location,omitempty"`
 	Online         *bool                  `protobuf:"varint,4,opt,name=online,proto3,oneof" json:"online,omitempty"` // default true
 	Label          []string               `protobuf:"bytes,50,rep,name=label,proto3" json:"label,omitempty"`         // KEY=VALUE each
 	Description    string                 `protobuf:"bytes,51,opt,name=description,proto3" json:"description,omitempty"`
+	DnAddr         string                 `protobuf:"bytes,140,opt,name=dn_addr,json=dnAddr,proto3" json:"dn_addr,omitempty"` // host:port of its agent; "" when dn_name says that
 	unknownFields  protoimpl.UnknownFields
 	sizeCache      protoimpl.SizeCache
 }
@@ -436,6 +445,13 @@ func (x *CreateDnRequest) GetLabel() []string {
 func (x *CreateDnRequest) GetDescription() string {
 	if x != nil {
 		return x.Description
+	}
+	return ""
+}
+
+func (x *CreateDnRequest) GetDnAddr() string {
+	if x != nil {
+		return x.DnAddr
 	}
 	return ""
 }
@@ -598,8 +614,11 @@ type ModifyDnRequest struct {
 	NewOnline         *bool                  `protobuf:"varint,4,opt,name=new_online,json=newOnline,proto3,oneof" json:"new_online,omitempty"`
 	Label             []string               `protobuf:"bytes,50,rep,name=label,proto3" json:"label,omitempty"` // KEY=VALUE sets one, KEY- removes one; the others stay
 	NewDescription    *string                `protobuf:"bytes,51,opt,name=new_description,json=newDescription,proto3,oneof" json:"new_description,omitempty"`
-	unknownFields     protoimpl.UnknownFields
-	sizeCache         protoimpl.SizeCache
+	// The node's agent is at this host:port now. While the node has pds or controllers, it
+	// has to say there that it is this node's.
+	NewDnAddr     *string `protobuf:"bytes,140,opt,name=new_dn_addr,json=newDnAddr,proto3,oneof" json:"new_dn_addr,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
 }
 
 func (x *ModifyDnRequest) Reset() {
@@ -670,6 +689,13 @@ func (x *ModifyDnRequest) GetLabel() []string {
 func (x *ModifyDnRequest) GetNewDescription() string {
 	if x != nil && x.NewDescription != nil {
 		return *x.NewDescription
+	}
+	return ""
+}
+
+func (x *ModifyDnRequest) GetNewDnAddr() string {
+	if x != nil && x.NewDnAddr != nil {
+		return *x.NewDnAddr
 	}
 	return ""
 }
@@ -2768,6 +2794,7 @@ type CnMsg struct {
 	StuckCntlrMsgList []*StuckCntlrMsg `protobuf:"bytes,16,rep,name=stuck_cntlr_msg_list,json=stuckCntlrMsgList,proto3" json:"stuck_cntlr_msg_list,omitempty"` // of them, the first 100 that cannot go now
 	LabelList         []string         `protobuf:"bytes,50,rep,name=label_list,json=labelList,proto3" json:"label_list,omitempty"`                             // KEY=VALUE each, by key
 	Description       string           `protobuf:"bytes,51,opt,name=description,proto3" json:"description,omitempty"`
+	CnAddr            string           `protobuf:"bytes,140,opt,name=cn_addr,json=cnAddr,proto3" json:"cn_addr,omitempty"` // host:port of its agent
 	unknownFields     protoimpl.UnknownFields
 	sizeCache         protoimpl.SizeCache
 }
@@ -2928,6 +2955,13 @@ func (x *CnMsg) GetDescription() string {
 	return ""
 }
 
+func (x *CnMsg) GetCnAddr() string {
+	if x != nil {
+		return x.CnAddr
+	}
+	return ""
+}
+
 // StuckCntlrMsg is a controller that is to leave its cn and cannot.
 type StuckCntlrMsg struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -2999,12 +3033,13 @@ func (x *StuckCntlrMsg) GetReason() string {
 
 type CreateCnRequest struct {
 	state          protoimpl.MessageState `protogen:"open.v1"`
-	CnName         string                 `protobuf:"bytes,1,opt,name=cn_name,json=cnName,proto3" json:"cn_name,omitempty"` // host:port of its agent
+	CnName         string                 `protobuf:"bytes,1,opt,name=cn_name,json=cnName,proto3" json:"cn_name,omitempty"` // a name, or host:port of its agent
 	CnListenerConf string                 `protobuf:"bytes,2,opt,name=cn_listener_conf,json=cnListenerConf,proto3" json:"cn_listener_conf,omitempty"`
 	Location       string                 `protobuf:"bytes,3,opt,name=location,proto3" json:"location,omitempty"`
 	Online         *bool                  `protobuf:"varint,4,opt,name=online,proto3,oneof" json:"online,omitempty"`
 	Label          []string               `protobuf:"bytes,50,rep,name=label,proto3" json:"label,omitempty"` // KEY=VALUE each
 	Description    string                 `protobuf:"bytes,51,opt,name=description,proto3" json:"description,omitempty"`
+	CnAddr         string                 `protobuf:"bytes,140,opt,name=cn_addr,json=cnAddr,proto3" json:"cn_addr,omitempty"` // host:port of its agent; "" when cn_name says that
 	unknownFields  protoimpl.UnknownFields
 	sizeCache      protoimpl.SizeCache
 }
@@ -3077,6 +3112,13 @@ func (x *CreateCnRequest) GetLabel() []string {
 func (x *CreateCnRequest) GetDescription() string {
 	if x != nil {
 		return x.Description
+	}
+	return ""
+}
+
+func (x *CreateCnRequest) GetCnAddr() string {
+	if x != nil {
+		return x.CnAddr
 	}
 	return ""
 }
@@ -3239,8 +3281,11 @@ type ModifyCnRequest struct {
 	NewOnline         *bool                  `protobuf:"varint,4,opt,name=new_online,json=newOnline,proto3,oneof" json:"new_online,omitempty"`
 	Label             []string               `protobuf:"bytes,50,rep,name=label,proto3" json:"label,omitempty"` // KEY=VALUE sets one, KEY- removes one; the others stay
 	NewDescription    *string                `protobuf:"bytes,51,opt,name=new_description,json=newDescription,proto3,oneof" json:"new_description,omitempty"`
-	unknownFields     protoimpl.UnknownFields
-	sizeCache         protoimpl.SizeCache
+	// The node's agent is at this host:port now. While the node has pds or controllers, it
+	// has to say there that it is this node's.
+	NewCnAddr     *string `protobuf:"bytes,140,opt,name=new_cn_addr,json=newCnAddr,proto3,oneof" json:"new_cn_addr,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
 }
 
 func (x *ModifyCnRequest) Reset() {
@@ -3311,6 +3356,13 @@ func (x *ModifyCnRequest) GetLabel() []string {
 func (x *ModifyCnRequest) GetNewDescription() string {
 	if x != nil && x.NewDescription != nil {
 		return *x.NewDescription
+	}
+	return ""
+}
+
+func (x *ModifyCnRequest) GetNewCnAddr() string {
+	if x != nil && x.NewCnAddr != nil {
+		return *x.NewCnAddr
 	}
 	return ""
 }
@@ -10912,7 +10964,7 @@ const file_v1_portal_proto_rawDesc = "" +
 	"\x06req_id\x18\x01 \x01(\tR\x05reqId\x12\x1d\n" +
 	"\n" +
 	"reply_code\x18\x02 \x01(\x05R\treplyCode\x12\x1b\n" +
-	"\treply_msg\x18\x03 \x01(\tR\breplyMsg\"\x91\x05\n" +
+	"\treply_msg\x18\x03 \x01(\tR\breplyMsg\"\xab\x05\n" +
 	"\x05DnMsg\x12\x13\n" +
 	"\x05dn_id\x18\x01 \x01(\tR\x04dnId\x12\x17\n" +
 	"\adn_name\x18\x02 \x01(\tR\x06dnName\x12(\n" +
@@ -10938,20 +10990,22 @@ const file_v1_portal_proto_rawDesc = "" +
 	"\x06pd_cnt\x18< \x01(\rR\x05pdCnt\x12\x1d\n" +
 	"\n" +
 	"total_size\x18= \x01(\x04R\ttotalSize\x12\x1b\n" +
-	"\tfree_size\x18> \x01(\x04R\bfreeSize\"k\n" +
+	"\tfree_size\x18> \x01(\x04R\bfreeSize\x12\x18\n" +
+	"\adn_addr\x18\x8c\x01 \x01(\tR\x06dnAddr\"k\n" +
 	"\n" +
 	"StuckVdMsg\x12\x13\n" +
 	"\x05vd_id\x18\x01 \x01(\tR\x04vdId\x12\x17\n" +
 	"\ada_name\x18\x02 \x01(\tR\x06daName\x12\x17\n" +
 	"\apd_name\x18\x03 \x01(\tR\x06pdName\x12\x16\n" +
-	"\x06reason\x18\x04 \x01(\tR\x06reason\"\xd0\x01\n" +
+	"\x06reason\x18\x04 \x01(\tR\x06reason\"\xea\x01\n" +
 	"\x0fCreateDnRequest\x12\x17\n" +
 	"\adn_name\x18\x01 \x01(\tR\x06dnName\x12(\n" +
 	"\x10dn_listener_conf\x18\x02 \x01(\tR\x0ednListenerConf\x12\x1a\n" +
 	"\blocation\x18\x03 \x01(\tR\blocation\x12\x1b\n" +
 	"\x06online\x18\x04 \x01(\bH\x00R\x06online\x88\x01\x01\x12\x14\n" +
 	"\x05label\x182 \x03(\tR\x05label\x12 \n" +
-	"\vdescription\x183 \x01(\tR\vdescriptionB\t\n" +
+	"\vdescription\x183 \x01(\tR\vdescription\x12\x18\n" +
+	"\adn_addr\x18\x8c\x01 \x01(\tR\x06dnAddrB\t\n" +
 	"\a_online\"g\n" +
 	"\rCreateDnReply\x120\n" +
 	"\n" +
@@ -10962,7 +11016,7 @@ const file_v1_portal_proto_rawDesc = "" +
 	"\x05force\x18\x02 \x01(\bR\x05force\"A\n" +
 	"\rDeleteDnReply\x120\n" +
 	"\n" +
-	"reply_info\x18\x01 \x01(\v2\x11.vda.v1.ReplyInfoR\treplyInfo\"\xbd\x02\n" +
+	"reply_info\x18\x01 \x01(\v2\x11.vda.v1.ReplyInfoR\treplyInfo\"\xf3\x02\n" +
 	"\x0fModifyDnRequest\x12\x17\n" +
 	"\adn_name\x18\x01 \x01(\tR\x06dnName\x124\n" +
 	"\x14new_dn_listener_conf\x18\x02 \x01(\tH\x00R\x11newDnListenerConf\x88\x01\x01\x12&\n" +
@@ -10970,11 +11024,13 @@ const file_v1_portal_proto_rawDesc = "" +
 	"\n" +
 	"new_online\x18\x04 \x01(\bH\x02R\tnewOnline\x88\x01\x01\x12\x14\n" +
 	"\x05label\x182 \x03(\tR\x05label\x12,\n" +
-	"\x0fnew_description\x183 \x01(\tH\x03R\x0enewDescription\x88\x01\x01B\x17\n" +
+	"\x0fnew_description\x183 \x01(\tH\x03R\x0enewDescription\x88\x01\x01\x12$\n" +
+	"\vnew_dn_addr\x18\x8c\x01 \x01(\tH\x04R\tnewDnAddr\x88\x01\x01B\x17\n" +
 	"\x15_new_dn_listener_confB\x0f\n" +
 	"\r_new_locationB\r\n" +
 	"\v_new_onlineB\x12\n" +
-	"\x10_new_description\"g\n" +
+	"\x10_new_descriptionB\x0e\n" +
+	"\f_new_dn_addr\"g\n" +
 	"\rModifyDnReply\x120\n" +
 	"\n" +
 	"reply_info\x18\x01 \x01(\v2\x11.vda.v1.ReplyInfoR\treplyInfo\x12$\n" +
@@ -11158,7 +11214,7 @@ const file_v1_portal_proto_rawDesc = "" +
 	"GetVdReply\x120\n" +
 	"\n" +
 	"reply_info\x18\x01 \x01(\v2\x11.vda.v1.ReplyInfoR\treplyInfo\x12$\n" +
-	"\x06vd_msg\x18\x02 \x01(\v2\r.vda.v1.VdMsgR\x05vdMsg\"\xd3\x04\n" +
+	"\x06vd_msg\x18\x02 \x01(\v2\r.vda.v1.VdMsgR\x05vdMsg\"\xed\x04\n" +
 	"\x05CnMsg\x12\x13\n" +
 	"\x05cn_id\x18\x01 \x01(\tR\x04cnId\x12\x17\n" +
 	"\acn_name\x18\x02 \x01(\tR\x06cnName\x12(\n" +
@@ -11181,19 +11237,21 @@ const file_v1_portal_proto_rawDesc = "" +
 	"\x14stuck_cntlr_msg_list\x18\x10 \x03(\v2\x15.vda.v1.StuckCntlrMsgR\x11stuckCntlrMsgList\x12\x1d\n" +
 	"\n" +
 	"label_list\x182 \x03(\tR\tlabelList\x12 \n" +
-	"\vdescription\x183 \x01(\tR\vdescription\"u\n" +
+	"\vdescription\x183 \x01(\tR\vdescription\x12\x18\n" +
+	"\acn_addr\x18\x8c\x01 \x01(\tR\x06cnAddr\"u\n" +
 	"\rStuckCntlrMsg\x12\x19\n" +
 	"\bcntlr_id\x18\x01 \x01(\tR\acntlrId\x12\x17\n" +
 	"\ada_name\x18\x02 \x01(\tR\x06daName\x12\x18\n" +
 	"\aprimary\x18\x03 \x01(\bR\aprimary\x12\x16\n" +
-	"\x06reason\x18\x04 \x01(\tR\x06reason\"\xd0\x01\n" +
+	"\x06reason\x18\x04 \x01(\tR\x06reason\"\xea\x01\n" +
 	"\x0fCreateCnRequest\x12\x17\n" +
 	"\acn_name\x18\x01 \x01(\tR\x06cnName\x12(\n" +
 	"\x10cn_listener_conf\x18\x02 \x01(\tR\x0ecnListenerConf\x12\x1a\n" +
 	"\blocation\x18\x03 \x01(\tR\blocation\x12\x1b\n" +
 	"\x06online\x18\x04 \x01(\bH\x00R\x06online\x88\x01\x01\x12\x14\n" +
 	"\x05label\x182 \x03(\tR\x05label\x12 \n" +
-	"\vdescription\x183 \x01(\tR\vdescriptionB\t\n" +
+	"\vdescription\x183 \x01(\tR\vdescription\x12\x18\n" +
+	"\acn_addr\x18\x8c\x01 \x01(\tR\x06cnAddrB\t\n" +
 	"\a_online\"g\n" +
 	"\rCreateCnReply\x120\n" +
 	"\n" +
@@ -11204,7 +11262,7 @@ const file_v1_portal_proto_rawDesc = "" +
 	"\x05force\x18\x02 \x01(\bR\x05force\"A\n" +
 	"\rDeleteCnReply\x120\n" +
 	"\n" +
-	"reply_info\x18\x01 \x01(\v2\x11.vda.v1.ReplyInfoR\treplyInfo\"\xbd\x02\n" +
+	"reply_info\x18\x01 \x01(\v2\x11.vda.v1.ReplyInfoR\treplyInfo\"\xf3\x02\n" +
 	"\x0fModifyCnRequest\x12\x17\n" +
 	"\acn_name\x18\x01 \x01(\tR\x06cnName\x124\n" +
 	"\x14new_cn_listener_conf\x18\x02 \x01(\tH\x00R\x11newCnListenerConf\x88\x01\x01\x12&\n" +
@@ -11212,11 +11270,13 @@ const file_v1_portal_proto_rawDesc = "" +
 	"\n" +
 	"new_online\x18\x04 \x01(\bH\x02R\tnewOnline\x88\x01\x01\x12\x14\n" +
 	"\x05label\x182 \x03(\tR\x05label\x12,\n" +
-	"\x0fnew_description\x183 \x01(\tH\x03R\x0enewDescription\x88\x01\x01B\x17\n" +
+	"\x0fnew_description\x183 \x01(\tH\x03R\x0enewDescription\x88\x01\x01\x12$\n" +
+	"\vnew_cn_addr\x18\x8c\x01 \x01(\tH\x04R\tnewCnAddr\x88\x01\x01B\x17\n" +
 	"\x15_new_cn_listener_confB\x0f\n" +
 	"\r_new_locationB\r\n" +
 	"\v_new_onlineB\x12\n" +
-	"\x10_new_description\"g\n" +
+	"\x10_new_descriptionB\x0e\n" +
+	"\f_new_cn_addr\"g\n" +
 	"\rModifyCnReply\x120\n" +
 	"\n" +
 	"reply_info\x18\x01 \x01(\v2\x11.vda.v1.ReplyInfoR\treplyInfo\x12$\n" +

@@ -80,6 +80,9 @@ func (c *Cluster) Agent(addr string) *fakeagent.Agent {
 	return c.agents.Start(addr)
 }
 
+// Move has a node's agent run at another address, with the state it had.
+func (c *Cluster) Move(from, to string) { c.agents.Move(from, to) }
+
 // Portal starts a portal of the cluster on a loopback port and returns its
 // address. The options may change its Config.
 func (c *Cluster) Portal(options ...func(*portal.Config)) string {

@@ -329,7 +329,8 @@ func testSome(t *testing.T, s *suite) {
 		}
 		states, err := tx.NodeStates(vda.DiskNode)
 		at := slices.IndexFunc(states, func(n store.NodeState) bool { return n.ID == dn.ID })
-		want := store.NodeState{ID: dn.ID, Name: dn.Name, Online: true, Version: dn.Version, Applied: dn.Applied, Error: true, Msg: "new"}
+		want := store.NodeState{ID: dn.ID, Name: dn.Name, Addr: dn.Addr, Online: true, Version: dn.Version, Applied: dn.Applied,
+			Error: true, Msg: "new"}
 		if err != nil || at < 0 || states[at] != want {
 			t.Errorf("states of dns: %+v, %v", states, err)
 		}

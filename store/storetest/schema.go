@@ -158,6 +158,8 @@ func migrateColumns(t *testing.T, uri string, raw func(q string)) {
 	raw("ALTER TABLE vda_cn DROP COLUMN spread")
 	raw("ALTER TABLE vda_cn DROP COLUMN drain")
 	raw("ALTER TABLE vda_cn DROP COLUMN auth")
+	raw("ALTER TABLE vda_cn DROP COLUMN addr")
+	raw("ALTER TABLE vda_dn DROP COLUMN addr")
 	raw("ALTER TABLE vda_cn DROP COLUMN agent_version")
 	raw("ALTER TABLE vda_dn DROP COLUMN agent_version")
 	raw("ALTER TABLE vda_exp DROP COLUMN dhchap_keys")

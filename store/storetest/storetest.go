@@ -125,7 +125,7 @@ var noon = time.Date(2026, 11, 23, 12, 0, 0, 123456000, time.UTC)
 
 func newDN() *vda.DN {
 	id := store.NewID()
-	return &vda.DN{Node: vda.Node{ID: id, Name: "dn-" + id + ":9720", Location: "rack-" + id, Online: true, Version: 3, Applied: 2,
+	return &vda.DN{Node: vda.Node{ID: id, Name: "dn-" + id, Addr: id + ":9720", Location: "rack-" + id, Online: true, Version: 3, Applied: 2,
 		Listener:         vda.Listener{TrType: "tcp", TrAddr: "192.168.0.14", AdrFam: "ipv4", TrSvcID: "4420"},
 		DataPlaneVersion: "SPDK v26.05", AgentVersion: "1.2", Health: vda.Health{Error: true, Msg: "new", Since: noon}}}
 }

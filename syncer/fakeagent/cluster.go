@@ -156,6 +156,18 @@ func (c *Cluster) Agent(addr string) *Agent {
 	return c.agents[addr]
 }
 
+// Move starts the agent at an address at another one instead, with the state it had.
+func (c *Cluster) Move(from, to string) {
+	a := c.Agent(from)
+	a.Stop()
+	c.mu.Lock()
+	delete(c.agents, from)
+	c.agents[to] = a
+	c.mu.Unlock()
+	a.locked(func() { a.addr = to })
+	a.Start()
+}
+
 // Start starts an agent that has been stopped, with the state it had and a new
 // start id.
 func (a *Agent) Start() {

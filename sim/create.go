@@ -114,7 +114,7 @@ func (s *sim) disk(n *simNode) string { return filepath.Join(s.dir, n.name+".dis
 // addHost makes an exporter of an array and the host that uses it.
 func (s *sim) addHost(ctx context.Context, i int, array string, size uint64) error {
 	h := s.newHost(i)
-	h.array, h.vol.size = array, size
+	h.array, h.vol.size, h.vol.physical = array, size, roomFor*size
 	h.turns = s.redundancy != "" && h.rng.IntN(2) == 0
 	r, err := s.admin.CreateExp(ctx, &apiv1.CreateExpRequest{DaName: array, ExpName: "exp0", InitiatorNqn: h.nqn})
 	if err := replied(r.GetReplyInfo(), err); err != nil {

@@ -78,7 +78,9 @@
 // what had been acknowledged or read before the snapshot was asked for, nor newer than what had
 // been sent when that was answered, and never changes. What was refused is not there. What is
 // added reads as zeros, also after a rollback to what was there before, and all else stays. No
-// snapshot, rollback or lvol is left halfway.
+// snapshot, rollback or lvol is left halfway. Snapshots of all arrays are of one instant, which a
+// program tells that writes them in turn: all are taken, or none (together.go). Arrays get more disks
+// and then grow beyond what they had.
 //
 // # Stories
 //

@@ -42,7 +42,8 @@ type Config struct {
 	Kinds []string
 	// Changes has an administrator change redundancies and move vds beside the faults.
 	Changes bool
-	// Volumes has him snapshot arrays, roll back to snapshots, delete them, and have arrays grow.
+	// Volumes has him snapshot arrays, one or all at once, roll back to snapshots, delete them, and have
+	// arrays grow and get more disks.
 	Volumes bool
 	// Redundancy is that of the hosts' arrays: "none", "mirror:2", "mirror:3", or
 	// "any" for what the seed decides. Default "none". Data planes of SPDK's kind have
@@ -54,6 +55,8 @@ type Config struct {
 	NoFence, NoSettle bool
 	// NoCopy and OldData break their snapshots, and what is added to volumes, likewise.
 	NoCopy, OldData bool
+	// NoHold breaks their hold of I/O, likewise.
+	NoHold bool
 	// CopyRate bounds what a mirror copies and repairs, in bytes per second. Default:
 	// the seed decides between no bound and 1 MiB.
 	CopyRate uint64
@@ -107,6 +110,7 @@ type sim struct {
 	admin      *client.Client
 	faults     map[string]int
 	looks      int        // hosts that looked at snapshots
+	groups     int        // snapshots of several arrays that were asked for
 	churned    int        // arrays made by faults
 	redundancy string     // of the hosts' arrays; "": none
 	power      *rand.Rand // of what write caches lose
@@ -165,7 +169,7 @@ func (s *sim) build() error {
 	s.planes = planetest.NewLive(planetest.Live{
 		Path: s.net.Path, Service: s.service, Wrote: s.ledger.Wrote, Admitted: s.ledger.Admitted, Removed: s.removed, NoFence: s.cfg.NoFence,
 		NoSettle: s.cfg.NoSettle, ForGood: s.cfg.ForGood, Acked: s.acked, Break: s.cfg.Break, CopyRate: s.copyRate(), Meets: s.meets,
-		NoCopy: s.cfg.NoCopy, OldData: s.cfg.OldData, DiskBytes: s.diskBytes(),
+		NoCopy: s.cfg.NoCopy, OldData: s.cfg.OldData, NoHold: s.cfg.NoHold, DiskBytes: s.diskBytes(),
 	})
 	if err := s.openDB(); err != nil {
 		return err

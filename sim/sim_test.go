@@ -164,7 +164,7 @@ func TestSeeds(t *testing.T) {
 	}
 	slices.Sort(healed)
 	total := 0
-	for _, k := range slices.Concat(kinds, changes, volumes) {
+	for _, k := range slices.Concat(kinds, changes, volumes, together) {
 		t.Logf("%6d %s", faults[k.name], k.name)
 		total += faults[k.name]
 	}

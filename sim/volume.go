@@ -28,6 +28,13 @@ var volumes = []kind{
 	{2, "grow", (*sim).drawGrow},
 }
 
+// together are kinds of what concerns all arrays, or more disks. They are drawn from numbers of their own,
+// too, so that a seed has the same orders with and without them.
+var together = []kind{
+	{3, "snap create of all", (*sim).drawTogether},
+	{2, "grow physically", (*sim).drawPhysical},
+}
+
 // volumePlan draws them.
 func (s *sim) volumePlan() []fault {
 	if !s.cfg.Volumes || !s.swaps { // SPDK refuses most of it
@@ -36,7 +43,9 @@ func (s *sim) volumePlan() []fault {
 	faults := s.rng
 	defer func() { s.rng = faults }()
 	s.rng = rand.New(rand.NewPCG(s.cfg.Seed, 5))
-	return s.draw(volumes, time.Duration(3+s.rng.IntN(6))*time.Second)
+	plan := s.draw(volumes, time.Duration(3+s.rng.IntN(6))*time.Second)
+	s.rng = rand.New(rand.NewPCG(s.cfg.Seed, 6))
+	return append(plan, s.draw(together, time.Duration(8+s.rng.IntN(12))*time.Second)...)
 }
 
 // volume is what is known of the array of a host.
@@ -47,6 +56,10 @@ type volume struct {
 	size  uint64 // bytes
 	grown []uint64
 	next  uint64 // number to be written to what has been added
+	// physical is the array's physical size, bytes; paired, that the block is written of which
+	// snapshots of several arrays tell whether they are of one instant.
+	physical uint64
+	paired   bool
 }
 
 // snapshot is one that was taken, or may have been. A block of it is at least what had been read or
@@ -56,6 +69,7 @@ type snapshot struct {
 	low, high map[uint64]uint64
 	exact     map[uint64]uint64 // what was read of it
 	target    bool              // the array was rolled back to it
+	instant   *instant          // of several arrays
 }
 
 const (
@@ -122,6 +136,9 @@ func (h *host) blocks() []uint64 {
 	all := slices.Clone(h.vol.grown)
 	for b := range uint64(workers * blocksPerWorker) {
 		all = append(all, b)
+	}
+	if h.vol.paired {
+		all = append(all, pairBlock)
 	}
 	return all
 }
@@ -331,6 +348,9 @@ func (s *sim) compare(h *host, snap *snapshot, by *host, where string) {
 	}
 	snap.exact = exact
 	s.ledger.Snapshot()
+	if snap.instant != nil {
+		snap.instant.shows(s, h.array, exact[pairBlock])
+	}
 }
 
 // lookAtSnaps exports each snapshot of a host's array to a host of its own, when all is well, and

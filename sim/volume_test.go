@@ -2,7 +2,11 @@
 
 package sim
 
-import "testing"
+import (
+	"sync/atomic"
+	"testing"
+	"time"
+)
 
 // TestVolumes: arrays are snapshotted, rolled back and made larger while daemons and machines die;
 // all that was begun comes to its end, and each snapshot is one moment, on any node that shows it. The seeds
@@ -19,7 +23,8 @@ func TestVolumes(t *testing.T) {
 			faults[k] += n
 		}
 	}
-	if snapshots == 0 || faults["snap rollback"] == 0 || faults["snap delete"] == 0 || faults["grow"] == 0 {
+	if snapshots == 0 || faults["snap rollback"] == 0 || faults["snap delete"] == 0 || faults["grow"] == 0 ||
+		faults["snap create of all"] == 0 || faults["grow physically"] == 0 {
 		t.Errorf("%d snapshots were read, and there was %v: nothing happened", snapshots, faults)
 	}
 	t.Logf("snapshots were read %d times", snapshots)
@@ -33,6 +38,39 @@ func TestBrokenVolumesAreFound(t *testing.T) {
 	t.Run("what is added is not zeros", func(t *testing.T) {
 		mustFind(t, Config{Volumes: true}, func(cfg *Config) { cfg.OldData = true }, anArrayGrows, "old data")
 	})
+	t.Run("what more disks add is not zeros", func(t *testing.T) {
+		mustFind(t, Config{Volumes: true}, func(cfg *Config) { cfg.OldData = true }, anArrayGrowsPhysically, "old data")
+	})
+	t.Run("writes to several arrays go on", func(t *testing.T) {
+		two := &story{arrays: 2}
+		mustFind(t, Config{Volumes: true, story: two}, func(cfg *Config) { cfg.NoHold = true }, severalArraysAtOnce, "not of one instant")
+	})
+}
+
+// severalArraysAtOnce are snapshotted while they are written in turn; each second data plane is told
+// a second after the first.
+func severalArraysAtOnce(p *player) {
+	var told atomic.Int32
+	for _, n := range p.s.of("cn") {
+		n.model.SetHook(func(method string, _ map[string]any) error {
+			if method == "vda_lvol_snapshot_hold" && told.Add(1)%2 == 0 {
+				time.Sleep(time.Second)
+			}
+			return nil
+		})
+	}
+	for range 2 {
+		p.s.log.printf("STORY %s", p.s.takeTogether())
+	}
+}
+
+// anArrayGrowsPhysically after blocks have moved, once more than there was room for.
+func anArrayGrowsPhysically(p *player) {
+	p.h.writeAs(3, 1000)
+	p.s.log.printf("STORY %s", p.s.takeSnap(p.h))
+	p.h.writeAs(3, 1004)
+	p.s.log.printf("STORY %s", p.s.growPhysically(p.h))
+	p.h.writeAs(3, 1008)
 }
 
 // aBlockIsWrittenAgain after a snapshot, of which there are more, and a rollback.

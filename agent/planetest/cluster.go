@@ -58,7 +58,7 @@ type Plane struct {
 	ctrlrs  map[string]*ctrlr
 	raids   map[string]*raid
 	mirrors map[string]*spdk.Mirror
-	holds   map[string]hold
+	holds   map[string]*hold
 	news    mirrorNews     // of these
 	pending map[string]int // names of lvols that are being made, while hooks hold that up
 	subs    map[string]*subsystem
@@ -149,7 +149,7 @@ func (p *Plane) Boot() {
 	p.c.mu.Lock()
 	defer p.c.mu.Unlock()
 	p.bdevs, p.ctrlrs, p.raids = map[string]*bdev{}, map[string]*ctrlr{}, map[string]*raid{}
-	p.mirrors, p.pending, p.holds = map[string]*spdk.Mirror{}, map[string]int{}, map[string]hold{}
+	p.mirrors, p.pending, p.holds = map[string]*spdk.Mirror{}, map[string]int{}, map[string]*hold{}
 	p.held, p.busy, p.queues = map[string]bool{}, map[string]int{}, map[string][]*byte{}
 	p.subs, p.ana = map[string]*subsystem{}, map[string]string{}
 	p.retired, p.keyring = map[string]bool{}, map[string]string{}

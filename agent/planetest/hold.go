@@ -1,17 +1,19 @@
 package planetest
 
 import (
+	"sync"
 	"syscall"
 	"time"
 
 	"github.com/virtual-disk-array/vda/spdk/jsonrpc"
 )
 
-// hold is of an lvol, by UUID, for a snapshot. The model holds no I/O: it knows whether
-// vda_tgt would.
+// hold is of an lvol, by UUID, for a snapshot. On a cluster that is not live there is no I/O to be
+// held: the model knows whether vda_tgt would.
 type hold struct {
 	snapshot   string
 	begun, end time.Time
+	release    func() // has I/O go on
 }
 
 func (p *Plane) snapshotHoldLvol(a *params) (any, error) {
@@ -19,15 +21,28 @@ func (p *Plane) snapshotHoldLvol(a *params) (any, error) {
 	if l == nil {
 		return nil, errNoDev
 	}
-	if h, held := p.holds[l.uuid]; held && time.Now().Before(h.end) {
+	if h := p.holds[l.uuid]; h != nil && time.Now().Before(h.end) {
 		return nil, jsonrpc.Errno(syscall.EBUSY, "")
 	}
-	id, err := p.snapshotLvol(a)
-	if err == nil {
-		now := time.Now()
-		p.holds[l.uuid] = hold{a.SnapshotName, now, now.Add(time.Duration(a.LimitMS) * time.Millisecond)}
+	id, release, err := p.takeSnapshot(a)
+	if err != nil {
+		return nil, err
 	}
-	return id, err
+	now := time.Now()
+	h := &hold{a.SnapshotName, now, now.Add(time.Duration(a.LimitMS) * time.Millisecond), sync.OnceFunc(release)}
+	p.holds[l.uuid] = h
+	if p.c.live != nil {
+		if p.c.live.NoHold {
+			h.release()
+		}
+		go func() { // it ends by itself
+			p.c.mu.Lock()
+			defer p.c.mu.Unlock()
+			p.c.sleep(time.Until(h.end))
+			h.release()
+		}()
+	}
+	return id, nil
 }
 
 func (p *Plane) releaseLvol(a *params) (any, error) {
@@ -36,10 +51,11 @@ func (p *Plane) releaseLvol(a *params) (any, error) {
 		return nil, errNoDev
 	}
 	h := p.holds[l.uuid]
-	if h.snapshot != a.SnapshotName {
+	if h == nil || h.snapshot != a.SnapshotName {
 		return map[string]any{"in_force": false, "held_us": 0}, nil
 	}
 	delete(p.holds, l.uuid)
+	h.release()
 	now := time.Now()
 	return map[string]any{"in_force": now.Before(h.end), "held_us": now.Sub(h.begun).Microseconds()}, nil
 }

@@ -38,6 +38,8 @@ type Live struct {
 	// NoCopy has writes of what a snapshot shows change that, too, and OldData what is added to a
 	// volume show what the disks have there, likewise.
 	NoCopy, OldData bool
+	// NoHold has an lvol's I/O go on while it is said to be held for snapshots of several.
+	NoHold bool
 	// DiskBytes is the size of each aio disk. Default: the constant of that name.
 	DiskBytes uint64
 	// CopyRate bounds what a mirror copies and repairs, in bytes per second; 0: no bound.

@@ -193,29 +193,43 @@ func (p *Plane) growLvol(a *params) (any, error) {
 	return p.resizeLvol(a)
 }
 
-// snapshotLvol makes a snapshot of an lvol with what it holds at this moment.
 func (p *Plane) snapshotLvol(a *params) (any, error) {
+	id, release, err := p.takeSnapshot(a)
+	if err != nil {
+		return nil, err
+	}
+	release()
+	return id, nil
+}
+
+// takeSnapshot makes a snapshot of an lvol with what it holds at this moment, from which on its
+// I/O waits for release.
+func (p *Plane) takeSnapshot(a *params) (id string, release func(), err error) {
 	s, l := p.lvol(a.LvolName)
 	switch {
 	case l == nil:
-		return nil, errNoDev
+		return "", nil, errNoDev
 	case l.readOnly:
-		return nil, jsonrpc.Errno(syscall.EINVAL, "")
+		return "", nil, jsonrpc.Errno(syscall.EINVAL, "")
 	case s.lvols[a.SnapshotName] != nil || p.pending[a.SnapshotName] > 0:
-		return nil, errExists
+		return "", nil, errExists
 	}
-	release, ok := p.quiet(l)
+	goOn, ok := p.quiet(l)
 	if !ok {
-		return nil, errIO
+		return "", nil, errIO
 	}
-	defer release()
+	defer func() {
+		if err != nil {
+			goOn()
+		}
+	}()
 	if b, _ := p.storeNamed(s.name); b != nil {
 		if err := p.touch(b, true); err != nil {
-			return nil, err
+			return "", nil, err
 		}
 	}
 	if s.lvols[a.SnapshotName] != nil || s.lvols[l.name] != l { // meanwhile
-		return nil, errExists
+		return "", nil, errExists
 	}
 	m := l.medium
 	snap := &lvol{name: a.SnapshotName, uuid: newUUID(""), clusters: l.clusters, held: l.held, parent: l.parent, readOnly: true,
@@ -224,7 +238,7 @@ func (p *Plane) snapshotLvol(a *params) (any, error) {
 	l.held, l.parent, l.own = 0, snap, nil
 	s.lvols[snap.name] = snap
 	p.show(s, snap)
-	return snap.uuid, nil
+	return snap.uuid, goOn, nil
 }
 
 // cloneLvol makes a writable lvol with what a snapshot holds.

@@ -155,6 +155,56 @@ func (s *Server) auditRefused(ctx context.Context, call rpc.Call, err error) {
 	}
 }
 
+// strangersPeriod is how often connections that were refused are looked for.
+const strangersPeriod = time.Second
+
+// noteStrangers has the connections in the audit that the portal, which serves at an address, refuses
+// until ctx ends, and in the end those of the last moment.
+func (s *Server) noteStrangers(ctx context.Context, at string) {
+	tick := time.NewTicker(strangersPeriod)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			s.noteStrange(context.WithoutCancel(ctx), at)
+			return
+		case <-tick.C:
+			s.noteStrange(ctx, at)
+		}
+	}
+}
+
+// noteStrange writes those that were refused lately. While the database is away they are
+// handed out again each minute, and AuditLog has them as often.
+func (s *Server) noteStrange(ctx context.Context, at string) {
+	all := s.strange.Hand()
+	if len(all) == 0 {
+		return
+	}
+	var seqs []uint64
+	var events []vda.Event
+	for _, r := range all {
+		e := rpc.RefusalEvent(r, "portal "+at)
+		seqs, events = append(seqs, r.Seq), append(events, e)
+		s.cfg.AuditLog.Write(&e)
+	}
+	ctx, cancel := context.WithTimeout(ctx, auditTime)
+	defer cancel()
+	err := s.cfg.Store.Update(ctx, func(tx store.Tx) error {
+		for _, e := range events {
+			if err := tx.Record(e); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		s.log.Warn("connections that were refused are not in the audit yet", "err", reason.Of(err))
+		return
+	}
+	s.strange.Taken(seqs)
+}
+
 // write records an event that no transaction of its request has.
 func (s *Server) write(ctx context.Context, e *vda.Event) {
 	s.cfg.AuditLog.Write(e)

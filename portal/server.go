@@ -143,6 +143,7 @@ type Server struct {
 	log *slog.Logger
 
 	refusals refusals
+	strange  *rpc.Refusals // connections
 	logins   logins
 	registry *prometheus.Registry
 }
@@ -159,7 +160,7 @@ func New(cfg Config) (*Server, error) {
 	if err := cfg.validate(); err != nil {
 		return nil, err
 	}
-	return &Server{cfg: cfg, log: cfg.Log, logins: newLogins(), registry: httpd.NewRegistry("vda_portal")}, nil
+	return &Server{cfg: cfg, log: cfg.Log, logins: newLogins(), strange: rpc.NewRefusals(), registry: httpd.NewRegistry("vda_portal")}, nil
 }
 
 // Serve answers on lis until ctx ends: gRPC, and on the same port /metrics and
@@ -187,6 +188,16 @@ func (s *Server) Serve(ctx context.Context, lis net.Listener) error {
 	if s.cfg.WebCertificate != nil {
 		webCert = s.cfg.WebCertificate.Get
 	}
+	watch, stop := context.WithCancel(ctx)
+	noting := make(chan struct{})
+	go func() {
+		defer close(noting)
+		s.noteStrangers(watch, lis.Addr().String())
+	}()
+	defer func() {
+		stop()
+		<-noting
+	}()
 	return rpc.Serve(ctx, lis, rpc.Config{
 		WebCertificate: webCert,
 		Reflection:     true,
@@ -199,6 +210,7 @@ func (s *Server) Serve(ctx context.Context, lis net.Listener) error {
 		Users:        s.user,
 		Authorize:    s.authorize,
 		Audit:        s.auditRefused,
+		Refusals:     s.strange,
 		Limits:       limits,
 		Registry:     registry,
 		Log:          s.log,

@@ -88,8 +88,9 @@ func (s *server) end(ctx context.Context, r *record, err error, took time.Durati
 	s.metrics.calls.WithLabelValues(strings.TrimPrefix(r.call.Method, "/"), code.String()).Inc()
 	if s.cfg.Audit != nil {
 		s.cfg.Audit(ctx, r.call, err)
+	} else {
+		s.cfg.Refusals.note(r.call, err)
 	}
-	s.cfg.Refusals.note(r.call, err)
 	level := slog.LevelInfo
 	switch {
 	case code == codes.Internal || code == codes.Unknown || code == codes.DataLoss:
@@ -233,10 +234,12 @@ func (s *server) allowedWeb(r *http.Request) error {
 	}
 	ctx, err := r.Context(), error(nil)
 	defer func() {
-		if err != nil && s.cfg.Audit != nil {
+		switch {
+		case s.cfg.Audit == nil:
+			s.cfg.Refusals.note(call, err)
+		case err != nil:
 			s.cfg.Audit(ctx, call, err)
 		}
-		s.cfg.Refusals.note(call, err)
 	}()
 	if auth := r.Header.Values("Authorization"); len(auth) > 0 {
 		ctx = metadata.NewIncomingContext(ctx, metadata.MD{tokenKey: auth})

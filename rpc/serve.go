@@ -66,8 +66,8 @@ type Config struct {
 	// HTTP that Authorize, or who makes them, has had refused.
 	Audit func(context.Context, Call, error)
 
-	// Refusals counts calls, requests over HTTP and connections that were refused for who made them;
-	// nil: nothing does.
+	// Refusals counts connections that were refused for who made them and, where there is no Audit, calls
+	// and requests over HTTP too; nil: nothing does.
 	Refusals *Refusals
 
 	// Deadline is the longest that a unary call may take. Default 1 min.

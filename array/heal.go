@@ -6,7 +6,6 @@ import (
 	"slices"
 
 	"github.com/virtual-disk-array/vda"
-	"github.com/virtual-disk-array/vda/placement"
 	"github.com/virtual-disk-array/vda/store"
 )
 
@@ -14,32 +13,109 @@ import (
 // replaces one of them.
 const MaxLegs = 4
 
-// AddLeg gives a mirror one more leg, stale, on the place that PlaceLeg has chosen,
+// AddLeg gives a mirror one more leg, stale, on the place that PlaceLegs has chosen,
 // and marks the one that it is to replace as leaving. ErrStale when the place or
 // that leg is not what it was, as when it is leaving already.
 func AddLeg(tx store.Tx, n NewLeg) (Plan, error) {
-	return changeLeg(tx, n.DAID, n.InsteadOf, func(l *legs, c *vda.Column, old *vda.VD) error {
-		m := l.mirrorOf(c)
-		taken := slices.ContainsFunc(c.Legs, func(v *vda.VD) bool { return v.DNID == n.At.DNID })
-		if m == nil || taken || old.Leaving || len(c.Legs) >= MaxLegs || n.At.Size < m.Size+vda.LegTail || !l.da.Created {
-			return ErrStale
-		}
-		if err := l.c.takeSpace([]placement.VD{n.At}); err != nil {
-			return err
-		}
-		fresh := &vda.VD{ID: store.NewID(), DAID: n.DAID, GrpIdx: c.GrpIdx, Idx: c.Idx, PDID: n.At.PDID, DNID: n.At.DNID,
-			Clusters: n.At.Clusters, Size: n.At.Size, MirrorID: m.ID, Role: vda.Stale, Epoch: 1, Lack: m.Size}
-		l.insert(fresh)
-		why := "it is lost"
-		if n.Moved {
-			why = "it moves"
-		}
-		l.note(fresh, vda.EventLegReplacement, fmt.Sprintf("it takes the place of vd %s on dn %s: %s", old.ID,
-			nodeName(tx, vda.DiskNode, old.DNID), why))
-		old.Leaving, old.Moved = true, n.Moved
-		l.setLeg(old)
-		return l.c.allOnline()
+	plans, errs, err := AddLegs(tx, []NewLeg{n})
+	if err != nil {
+		return nil, err
+	}
+	return plans[0], errs[0]
+}
+
+// AddLegs is AddLeg for mirrors of many arrays, in one transaction. Each is judged by itself,
+// as by ChangeManyLegs: the plans and errors are theirs, in their order.
+func AddLegs(tx store.Tx, legs []NewLeg) (plans []Plan, errs []error, err error) {
+	plans, errs = make([]Plan, len(legs)), make([]error, len(legs))
+	var das, pdIDs, dnIDs []string
+	for i := range legs {
+		das, pdIDs, dnIDs = append(das, legs[i].DAID), append(pdIDs, legs[i].At.PDID), append(dnIDs, legs[i].At.DNID)
+	}
+	c := Begin(tx)
+	all, err := c.beginLegs(das)
+	if err != nil {
+		return nil, nil, err
+	}
+	r := room{pds: map[string]*vda.PD{}, online: map[string]bool{}}
+	err = lock(pdIDs, func(id string) (err error) { r.pds[id], err = tx.PD(id); return err })
+	if err != nil {
+		return nil, nil, err
+	}
+	err = lock(dnIDs, func(id string) error {
+		row, err := tx.Node(vda.DiskNode, id)
+		r.online[id] = err == nil && row.Online
+		return err
 	})
+	if err != nil {
+		return nil, nil, err
+	}
+	more := map[*vda.Column]bool{} // have got one
+	for i := range legs {
+		l := all[legs[i].DAID]
+		if l == nil {
+			errs[i] = ErrStale
+			continue
+		}
+		column, old := l.find(legs[i].InsteadOf)
+		if errs[i] = ErrStale; old == nil || more[column] || !l.mayAdd(column, old, &legs[i]) || !r.take(&legs[i]) {
+			continue
+		}
+		if err := tx.TakePD(legs[i].At.PDID, legs[i].At.Clusters); err != nil {
+			return nil, nil, err
+		}
+		errs[i], more[column] = nil, true
+		l.addOne(column, old, &legs[i])
+	}
+	of := map[string]Plan{}
+	for i := range legs {
+		if id := legs[i].DAID; errs[i] == nil {
+			if of[id] == nil {
+				of[id] = all[id].plan()
+			}
+			plans[i] = of[id]
+		}
+	}
+	return plans, errs, c.Write()
+}
+
+// room is what locked disks have left.
+type room struct {
+	pds    map[string]*vda.PD
+	online map[string]bool // of dns
+}
+
+// take reports that a leg has its place, and takes it.
+func (r *room) take(n *NewLeg) bool {
+	pd := r.pds[n.At.PDID]
+	if pd == nil || pd.Deleted || !pd.Online || !r.online[n.At.DNID] || pd.FreeClusters < n.At.Clusters ||
+		pd.ClusterSize*n.At.Clusters != n.At.Size {
+		return false
+	}
+	pd.FreeClusters -= n.At.Clusters
+	return true
+}
+
+// mayAdd reports that a column may have one more leg on a place, instead of an old one.
+func (l *legs) mayAdd(c *vda.Column, old *vda.VD, n *NewLeg) bool {
+	m := l.mirrorOf(c)
+	taken := slices.ContainsFunc(c.Legs, func(v *vda.VD) bool { return v.DNID == n.At.DNID })
+	return m != nil && !taken && !old.Leaving && len(c.Legs) < MaxLegs && n.At.Size >= m.Size+vda.LegTail && l.da.Created
+}
+
+// addOne is what AddLeg does, to a leg that has its room.
+func (l *legs) addOne(c *vda.Column, old *vda.VD, n *NewLeg) {
+	m := l.mirrorOf(c)
+	fresh := &vda.VD{ID: store.NewID(), DAID: n.DAID, GrpIdx: c.GrpIdx, Idx: c.Idx, PDID: n.At.PDID, DNID: n.At.DNID,
+		Clusters: n.At.Clusters, Size: n.At.Size, MirrorID: m.ID, Role: vda.Stale, Epoch: 1, Lack: m.Size}
+	l.insert(fresh)
+	why := "it is lost"
+	if n.Moved {
+		why = "it moves"
+	}
+	l.note(fresh, vda.EventLegReplacement, fmt.Sprintf("it takes the place of vd %s on dn %s: %s", old.ID, l.c.dnName(old.DNID), why))
+	old.Leaving, old.Moved = true, n.Moved
+	l.setLeg(old)
 }
 
 // TrimLegs has the legs go that an array's mirrors do not need: those that are

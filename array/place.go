@@ -103,29 +103,71 @@ type NewLeg struct {
 	At              placement.VD
 }
 
-// PlaceLeg chooses a place. It returns ErrStale when the leg to be replaced is
-// gone, and vda.ResourceExhausted when there is no place.
-func PlaceLeg(tx store.Reader, daID, insteadOf string) (n NewLeg, err error) {
-	n = NewLeg{DAID: daID, InsteadOf: insteadOf}
-	l, err := readLegs(tx, daID)
+// PlaceLegs chooses places for legs of which DAID and InsteadOf are set, each as if those
+// before it had theirs already. What is read does not grow with their number, but for rows. Of
+// those without a place the error, by index, is ErrStale when the leg to be replaced is gone, and
+// vda.ResourceExhausted when there is no room.
+func PlaceLegs(tx store.Reader, wanted []NewLeg) (placed []NewLeg, errs []error, err error) {
+	var ids []string
+	for i := range wanted {
+		ids = append(ids, wanted[i].DAID)
+	}
+	das, err := tx.DAs(ids)
 	if err != nil {
-		return n, err
+		return nil, nil, err
 	}
-	if l == nil {
-		return n, ErrStale
-	}
-	column, old := l.find(insteadOf)
-	if old == nil || l.mirrorOf(column) == nil {
-		return n, ErrStale
-	}
-	legs, err := legsOf(tx, l, column, old)
+	all, err := legsIn(tx, das)
 	if err != nil {
-		return n, err
+		return nil, nil, err
 	}
-	pds, leftOut, err := DiskCandidates(tx)
+	vds, err := tx.VDsOf(ids)
 	if err != nil {
-		return n, err
+		return nil, nil, err
 	}
-	n.At, _, err = placement.AnotherLeg(pds, legs, l.mirrorOf(column).Size)
-	return n, placement.Explain(err, leftOut)
+	dns, _, err := tx.ListDN(store.NodeFilter{}, store.Page{})
+	if err != nil {
+		return nil, nil, err
+	}
+	rows, _, err := tx.ListPD(store.PDFilter{}, store.Page{})
+	if err != nil {
+		return nil, nil, err
+	}
+	pds, others := fitDisks(dns, rows)
+	var leftOut []string
+	for _, l := range others {
+		leftOut = append(leftOut, l.String())
+	}
+	of, locations := map[string][]vda.VD{}, map[string]string{}
+	for i := range vds {
+		of[vds[i].DAID] = append(of[vds[i].DAID], vds[i])
+	}
+	for i := range dns {
+		locations[dns[i].ID] = dns[i].Location
+	}
+	placed, errs = slices.Clone(wanted), make([]error, len(wanted))
+	for i := range placed {
+		n, l := &placed[i], all[placed[i].DAID]
+		if l == nil {
+			errs[i] = ErrStale
+			continue
+		}
+		column, old := l.find(n.InsteadOf)
+		if old == nil || l.mirrorOf(column) == nil {
+			errs[i] = ErrStale
+			continue
+		}
+		var legs []placement.Leg
+		for _, v := range of[n.DAID] { // tombstones too: their dns have not let go of them
+			if v.GrpIdx == column.GrpIdx && v.Idx == column.Idx {
+				legs = append(legs, placement.Leg{DNID: v.DNID, Location: locations[v.DNID], Leaving: v.ID == old.ID || v.Leaving || v.Deleted})
+			}
+		}
+		if n.At, _, err = placement.AnotherLeg(pds, legs, l.mirrorOf(column).Size); err != nil {
+			errs[i] = placement.Explain(err, leftOut)
+			continue
+		}
+		at := slices.IndexFunc(pds, func(p placement.PD) bool { return p.ID == n.At.PDID })
+		pds[at].FreeClusters -= n.At.Clusters
+	}
+	return placed, errs, nil
 }

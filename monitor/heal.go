@@ -12,7 +12,6 @@ import (
 	"github.com/virtual-disk-array/vda/array"
 	"github.com/virtual-disk-array/vda/rpc"
 	"github.com/virtual-disk-array/vda/store"
-	"github.com/virtual-disk-array/vda/syncer"
 )
 
 const (
@@ -20,6 +19,9 @@ const (
 	healPeriod = time.Second
 	// targetsPerDN is how many legs of one dn are copied to at once.
 	targetsPerDN = 2
+	// replaceBatch is for how many legs places are chosen at once: what is chosen then is of one
+	// look at all disks.
+	replaceBatch = 128
 	// targetDelay is how long a target may be without a connection before what was
 	// copied to it counts as an attempt that has failed.
 	targetDelay = 10 * time.Second
@@ -185,33 +187,42 @@ func (m *Monitor) heal(ctx context.Context, memory map[string]*legMemory) error 
 		changes = append(changes, array.Admitted(v.DAID, v.ID, v.Epoch))
 	}
 	m.changeManyLegs(ctx, changes)
-	for i := range p.Replace {
-		if err := m.replaceLeg(ctx, &p.Replace[i]); err != nil {
+	for some := range slices.Chunk(p.Replace, replaceBatch) {
+		if err := m.replaceLegs(ctx, some); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-// replaceLeg gives a mirror a leg in the place of one that is away. That there is
+// replaceLegs gives mirrors a leg each in the place of one that is away. That there is
 // no room is for the operator to know, and is tried again.
-func (m *Monitor) replaceLeg(ctx context.Context, v *LegView) error {
-	var leg array.NewLeg
+func (m *Monitor) replaceLegs(ctx context.Context, away []LegView) error {
+	legs := make([]array.NewLeg, len(away))
+	for i := range away {
+		legs[i] = array.NewLeg{DAID: away[i].DAID, InsteadOf: away[i].ID}
+	}
+	var errs []error
 	err := m.cfg.Store.View(ctx, func(tx store.Reader) (err error) {
-		leg, err = array.PlaceLeg(tx, v.DAID, v.ID)
+		legs, errs, err = array.PlaceLegs(tx, legs)
 		return err
 	})
-	switch {
-	case errors.Is(err, array.ErrStale):
-		return nil
-	case vda.KindOf(err) == vda.ResourceExhausted:
-		m.log.Warn("a leg of a mirror is not replaced", "req_id", rpc.RequestID(ctx), "da", v.DAID, "vd", v.ID, "err", err)
-		return nil
-	case err != nil:
+	if err != nil {
 		return err
 	}
-	m.log.Info("a leg of a mirror is replaced", "req_id", rpc.RequestID(ctx), "da", v.DAID, "vd", v.ID, "dn", leg.At.DNID)
-	m.changeLegs(ctx, []syncer.Transition{func(tx store.Tx) (array.Plan, error) { return array.AddLeg(tx, leg) }})
+	var placed []array.NewLeg
+	for i, leg := range legs {
+		switch err := errs[i]; {
+		case err == nil:
+			placed = append(placed, leg)
+			m.log.Info("a leg of a mirror is replaced", "req_id", rpc.RequestID(ctx), "da", leg.DAID, "vd", leg.InsteadOf, "dn", leg.At.DNID)
+		case !errors.Is(err, array.ErrStale):
+			m.log.Warn("a leg of a mirror is not replaced", "req_id", rpc.RequestID(ctx), "da", leg.DAID, "vd", leg.InsteadOf, "err", err)
+		}
+	}
+	if len(placed) > 0 && m.Ready() {
+		m.settled(ctx, m.syncer.AddLegs(ctx, placed))
+	}
 	return nil
 }
 

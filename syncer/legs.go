@@ -27,8 +27,29 @@ func (s *Syncer) ChangeLegs(ctx context.Context, changes []Transition) []error {
 // ChangeManyLegs is ChangeLegs for changes that are made a hundred per transaction. When one
 // fails, each of its changes is tried by itself: none keeps others from being made.
 func (s *Syncer) ChangeManyLegs(ctx context.Context, changes []array.LegChange) []error {
-	return s.recordAndTell(ctx, len(changes), func(from, to int) ([]array.Plan, []error) {
-		plans, errs, err := s.recordLegs(ctx, changes[from:to])
+	return s.manyLegs(ctx, len(changes), func(tx store.Tx, from, to int) ([]array.Plan, []error, error) {
+		return array.ChangeManyLegs(tx, changes[from:to])
+	})
+}
+
+// AddLegs gives mirrors one more leg each, likewise.
+func (s *Syncer) AddLegs(ctx context.Context, legs []array.NewLeg) []error {
+	return s.manyLegs(ctx, len(legs), func(tx store.Tx, from, to int) ([]array.Plan, []error, error) {
+		return array.AddLegs(tx, legs[from:to])
+	})
+}
+
+func (s *Syncer) manyLegs(ctx context.Context, n int,
+	change func(tx store.Tx, from, to int) ([]array.Plan, []error, error)) []error {
+	record := func(from, to int) (plans []array.Plan, errs []error, err error) {
+		err = s.cfg.Store.Update(ctx, func(tx store.Tx) (err error) {
+			plans, errs, err = change(tx, from, to)
+			return err
+		})
+		return plans, errs, err
+	}
+	return s.recordAndTell(ctx, n, func(from, to int) ([]array.Plan, []error) {
+		plans, errs, err := record(from, to)
 		if err == nil {
 			return plans, errs
 		}
@@ -38,21 +59,13 @@ func (s *Syncer) ChangeManyLegs(ctx context.Context, changes []array.LegChange) 
 				errs[i] = err
 				continue
 			}
-			p, e, err := s.recordLegs(ctx, changes[from+i:from+i+1])
+			p, e, err := record(from+i, from+i+1)
 			if errs[i] = err; err == nil {
 				plans[i], errs[i] = p[0], e[0]
 			}
 		}
 		return plans, errs
 	})
-}
-
-func (s *Syncer) recordLegs(ctx context.Context, changes []array.LegChange) (plans []array.Plan, errs []error, err error) {
-	err = s.cfg.Store.Update(ctx, func(tx store.Tx) (err error) {
-		plans, errs, err = array.ChangeManyLegs(tx, changes)
-		return err
-	})
-	return plans, errs, err
 }
 
 // recordAndTell has n changes recorded, legsBatch at a time, and tells the primaries of those that are.

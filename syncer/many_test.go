@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -154,6 +155,92 @@ func TestManyLegsTakeFewStatements(t *testing.T) {
 			t.Errorf("%s: %d statements for %d arrays, %d for %d", what, is, many, n, few)
 		}
 		t.Logf("%s: %d statements for %d arrays, %d for %d", what, n, few, asked[many][what], many)
+	}
+}
+
+// TestManyLegsAreReplacedTogether: to give a hundred mirrors a leg each in the place of one that
+// is lost asks the database for little more per leg than its rows. Each leg is judged by itself, and a disk
+// takes no more than it has room for.
+func TestManyLegsAreReplacedTogether(t *testing.T) {
+	asked := map[int]int64{}
+	const few, many = 4, 100
+	for _, n := range []int{few, many} {
+		f := newFixture(t)
+		f.mirrored()
+		f.syncAll()
+		lost := f.mirrors(n)
+		dn := &vda.DN{Node: vda.Node{ID: store.NewID(), Name: "dn9:9720", Online: true, Version: 1}}
+		room := uint64(2*n - 4) // for all but one that comes too late, and one
+		pd := &vda.PD{ID: store.NewID(), DNID: dn.ID, Name: "pd0", Online: true, ClusterSize: 1 << 20, TotalClusters: room, FreeClusters: room}
+		f.update(func(tx store.Tx) error { return errors.Join(tx.InsertNode(vda.DiskNode, &dn.Node), tx.InsertPD(pd)) })
+		var statements atomic.Int64
+		st, err := store.Open(t.Context(), f.uri, store.OnStatement(func() { statements.Add(1) }))
+		f.ok(err)
+		defer st.Close()
+		s, err := syncer.New(syncer.Config{Store: storetest.Ordered(t, st), Dial: f.agents, Timeout: time.Minute,
+			Log: slog.New(slog.DiscardHandler)})
+		f.ok(err)
+		wanted := []array.NewLeg{{DAID: lost[0].DAID, InsteadOf: store.NewID()}}
+		for _, r := range lost[1:] {
+			wanted = append(wanted, array.NewLeg{DAID: r.DAID, InsteadOf: r.Mirrors[0].Legs[1].VDID})
+		}
+		var legs []array.NewLeg
+		full := 0
+		f.ok(st.View(t.Context(), func(tx store.Reader) error {
+			placed, errs, err := array.PlaceLegs(tx, wanted)
+			for i := range placed {
+				switch {
+				case i == 0 != errors.Is(errs[i], array.ErrStale):
+					t.Errorf("leg %d: %v", i, errs[i])
+				case vda.KindOf(errs[i]) == vda.ResourceExhausted:
+					full++
+				case errs[i] == nil:
+					legs = append(legs, placed[i])
+				}
+			}
+			return err
+		}))
+		if len(legs) != n-2 || full != 1 {
+			t.Fatalf("%d legs have a place, for %d there is none; want %d, 1", len(legs), full, n-2)
+		}
+		again := slices.Clone(legs)
+		f.ok(errors.Join(s.AddLegs(t.Context(), legs)...))
+		asked[n] = statements.Load()
+		f.ok(errors.Join(s.AddLegs(t.Context(), again)...)) // too late
+		f.view(func(tx store.Reader) error {
+			added := map[string]bool{}
+			for _, leg := range legs {
+				added[leg.DAID] = true
+			}
+			for i, r := range lost {
+				vds, err := tx.VDsOfDA(r.DAID)
+				if err != nil {
+					return err
+				}
+				want := 2
+				if added[r.DAID] {
+					want = 3
+				}
+				if len(vds) != want {
+					t.Errorf("array %d has %d legs, want %d", i, len(vds), want)
+				}
+				for _, v := range vds {
+					old := v.ID == r.Mirrors[0].Legs[1].VDID
+					if v.Leaving != (old && added[r.DAID]) || (v.Role == vda.Stale) != (v.DNID == dn.ID) {
+						t.Errorf("array %d: leg on %s is %v, leaving is %t", i, v.DNID, v.Role, v.Leaving)
+					}
+				}
+			}
+			row, err := tx.PD(pd.ID)
+			if err == nil && (row.FreeClusters != 0 || int(row.VDCount) != len(legs)) {
+				t.Errorf("the disk has %d clusters free and %d vds", row.FreeClusters, row.VDCount)
+			}
+			return err
+		})
+	}
+	t.Logf("%d statements for %d legs, %d for %d", asked[few], few-2, asked[many], many-2)
+	if perLeg := float64(asked[many]-asked[few]) / (many - few); perLeg > 4 {
+		t.Errorf("each leg more asks for %.1f statements", perLeg)
 	}
 }
 

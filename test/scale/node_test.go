@@ -75,9 +75,17 @@ func (n *realNode) boot() {
 func (c *cluster) made(arrays, stripes, single int) (da, exp []time.Duration) {
 	c.Helper()
 	one := func(i int) (da, exp time.Duration, err error) {
-		name, begin := fmt.Sprintf("da%06d", i), time.Now()
-		_, err = c.portal.CreateDa(c.Context(), &apiv1.CreateDaRequest{DaName: name, CntlrCnt: 1, DaSize: size,
-			DaConf: fmt.Sprintf(`{"stripe_count":%d,"stripe_size_kb":64}`, stripes)})
+		name, begin, begun := fmt.Sprintf("da%06d", i), time.Now(), time.Now()
+		for {
+			begin = time.Now()
+			_, err = c.portal.CreateDa(c.Context(), &apiv1.CreateDaRequest{DaName: name, CntlrCnt: 1, DaSize: size,
+				DaConf: fmt.Sprintf(`{"stripe_count":%d,"stripe_size_kb":64}`, stripes)})
+			// A machine that is too busy takes the nodes for dead now and then, and there is no place until they are back.
+			if vda.KindOf(err) != vda.ResourceExhausted || time.Since(begun) > 2*time.Minute {
+				break
+			}
+			time.Sleep(time.Second)
+		}
 		if err != nil {
 			return 0, 0, err
 		}

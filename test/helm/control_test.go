@@ -27,7 +27,10 @@ func secured() map[string]any {
 		"database": map[string]any{"secret": "vda-db", "key": "dsn"},
 		"tls":      map[string]any{"caSecret": "vda-ca", "webSecret": "vda-web-tls"},
 		"image":    map[string]any{"registry": "registry.example.com", "tag": "v1.0.0"}, "imagePullSecrets": []any{"registry"},
-		"portal": map[string]any{"replicas": 3, "nodeSelector": map[string]any{"vda": "yes"},
+		"portal": map[string]any{"oidc": map[string]any{"issuer": "https://login.example.com/realms/main", "clientId": "vda",
+			"clientSecret": "vda-oidc", "caConfigMap": "company-ca",
+			"roles": map[string]any{"storage-admins": "admin", "cn=all,dc=example": "viewer"}},
+			"replicas": 3, "nodeSelector": map[string]any{"vda": "yes"},
 			"service": map[string]any{"type": "LoadBalancer", "loadBalancerIP": "192.0.2.9", "annotations": map[string]any{"a": "b"}}},
 		"monitor": map[string]any{"replicas": 2, "enrolSecret": "vda-enrol", "tolerations": []any{map[string]any{"operator": "Exists"}},
 			"storage": map[string]any{"storageClassName": "fast"}, "flags": map[string]any{"repair-after": "30m", "keep-events": 1000000}},
@@ -107,7 +110,15 @@ func TestControlPlane(t *testing.T) {
 	if got := portal.Containers[0].Image; got != "registry.example.com/vda/vda_portal:v1.0.0" {
 		t.Errorf("the portal's image is %s", got)
 	}
-	for _, secret := range []string{"vda-db", "vda-ca", "vda-web-tls"} {
+	args = strings.Join(portal.Containers[0].Args, "\n") + "\n"
+	for _, want := range []string{"--oidc-issuer=https://login.example.com/realms/main", "--oidc-client-id=vda",
+		"--oidc-role=storage-admins=admin", "--oidc-role=cn=all,dc=example=viewer", "--oidc-client-secret-file=/oidc-client/secret",
+		"--oidc-ca-file=/oidc-ca/ca.crt", "--oidc-user-claim=sub", "--oidc-role-claim=groups", "--oidc-scopes=profile,email"} {
+		if !strings.Contains(args, want+"\n") {
+			t.Errorf("portals lack %s: %s", want, args)
+		}
+	}
+	for _, secret := range []string{"vda-db", "vda-ca", "vda-web-tls", "vda-oidc"} {
 		if !slices.ContainsFunc(portal.Volumes, func(v corev1.Volume) bool { return v.Secret != nil && v.Secret.SecretName == secret }) {
 			t.Errorf("the portal does not have the secret %s", secret)
 		}
@@ -171,7 +182,10 @@ func files(t *testing.T, pod *corev1.PodSpec) {
 // TestControlPlanesValuesAreChecked: what is missing, misspelt or does not go together is refused
 // with its name.
 func TestControlPlanesValuesAreChecked(t *testing.T) {
-	db := map[string]any{"secret": "vda-db"}
+	db, ca := map[string]any{"secret": "vda-db"}, map[string]any{"caSecret": "vda-ca"}
+	oidc := func(values map[string]any) map[string]any {
+		return map[string]any{"webTokenSecret": "vda-web", "oidc": values}
+	}
 	for says, values := range map[string]map[string]any{
 		"database":                           {},
 		"replica'":                           {"database": db, "monitor": map[string]any{"replica": 2}},
@@ -181,7 +195,14 @@ func TestControlPlanesValuesAreChecked(t *testing.T) {
 		"tls.webSecret needs tls.caSecret":   {"database": db, "tls": map[string]any{"webSecret": "x"}},
 		"monitor.enrolSecret needs":          {"database": db, "monitor": map[string]any{"enrolSecret": "x"}},
 		"portal.webTokenSecret is of no use": {"database": db, "portal": map[string]any{"web": false, "webTokenSecret": "x"}},
-		"database/secret":                    {"database": map[string]any{"secret": "Not A Name"}},
+		"portal.oidc.issuer needs":           {"database": db, "portal": oidc(map[string]any{"issuer": "https://x"})},
+		"portal.oidc.issuer is required":     {"database": db, "tls": ca, "portal": oidc(map[string]any{"clientId": "x"})},
+		"portal.oidc.clientId is required":   {"database": db, "tls": ca, "portal": oidc(map[string]any{"issuer": "https://x"})},
+		"portal.oidc.roles is required": {"database": db, "tls": ca,
+			"portal": oidc(map[string]any{"issuer": "https://x", "clientId": "y"})},
+		"portal/oidc/roles/x": {"database": db, "tls": ca, "portal": oidc(map[string]any{"roles": map[string]any{"x": "king"}})},
+		"portal/oidc/issuer":  {"database": db, "tls": ca, "portal": oidc(map[string]any{"issuer": "http://x"})},
+		"database/secret":     {"database": map[string]any{"secret": "Not A Name"}},
 	} {
 		if _, err := render(t, "vda", values); err == nil || !strings.Contains(err.Error(), says) &&
 			!strings.Contains(strings.ReplaceAll(err.Error(), ".", "/"), says) {

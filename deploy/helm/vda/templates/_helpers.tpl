@@ -92,6 +92,20 @@ tolerations: {{- toYaml . | nindent 2 }}
 {{- if and .Values.portal.web (not .Values.tls.caSecret) (not .Values.portal.webTokenSecret) }}
 {{- fail "portal.webTokenSecret is required: in a plain cluster web pages and REST ask for one token, the same of all portals; or portal.web false" }}
 {{- end }}
+{{- with .Values.portal.oidc }}
+{{- if and .issuer (not $.Values.tls.caSecret) }}
+{{- fail "portal.oidc.issuer needs tls.caSecret: a plain cluster takes no logins" }}
+{{- end }}
+{{- if and .issuer (not .clientId) }}
+{{- fail "portal.oidc.clientId is required: what the issuer knows this cluster by" }}
+{{- end }}
+{{- if and .issuer (not .roles) }}
+{{- fail "portal.oidc.roles is required: without one, nobody may do anything" }}
+{{- end }}
+{{- if and (not .issuer) (or .clientId .clientSecret .caConfigMap .roles) }}
+{{- fail "portal.oidc.issuer is required: the other values of portal.oidc say how it is used" }}
+{{- end }}
+{{- end }}
 {{- if and .Values.portal.webTokenSecret (not .Values.portal.web) }}
 {{- fail "portal.webTokenSecret is of no use with portal.web false: give one of them" }}
 {{- end }}

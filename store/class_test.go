@@ -6,10 +6,12 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
+	"net"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/go-sql-driver/mysql"
 	"github.com/jackc/pgx/v5/pgconn"
@@ -50,6 +52,43 @@ func TestClasses(t *testing.T) {
 		if vda.KindOf(err) != tt.kind || !strings.Contains(reason.Of(err), tt.says) || reason.Raw(reason.Full(err)) != "" {
 			t.Errorf("%v: %q of kind %v, want %q of kind %v", tt.err, err, vda.KindOf(err), tt.says, tt.kind)
 		}
+	}
+}
+
+// TestConnectingTakesTooLong: a server that takes connections and says nothing has run out
+// of the driver's time, and not of the caller's.
+func TestConnectingTakesTooLong(t *testing.T) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	for _, mode := range []string{"disable", "require"} {
+		conf, err := pgconn.ParseConfig("postgresql://secret-user@" + l.Addr().String() + "/d?sslmode=" + mode)
+		if err != nil {
+			t.Fatal(err)
+		}
+		conf.ConnectTimeout = 50 * time.Millisecond
+		_, err = pgconn.ConnectConfig(t.Context(), conf)
+		if err == nil || t.Context().Err() != nil {
+			t.Fatal(err)
+		}
+		s := &sqlStore{target: &target{dialect: &postgresDialect, where: "here"}}
+		got := s.wrap(fmt.Errorf("begin: %w", err))
+		if vda.KindOf(got) != vda.Unavailable || !strings.Contains(got.Error(), "does not answer in time") ||
+			strings.Contains(got.Error(), "secret-user") || reason.Raw(reason.Full(got)) != "" {
+			t.Errorf("%v: %q of kind %v", err, got, vda.KindOf(got))
+		}
+	}
+	var d net.Dialer
+	d.Deadline = time.Now().Add(-time.Second)
+	_, err = d.DialContext(t.Context(), "tcp", l.Addr().String())
+	s := &sqlStore{target: &target{dialect: &mysqlDialect, where: "here"}}
+	if got := s.wrap(err); vda.KindOf(got) != vda.Unavailable || !strings.Contains(got.Error(), "does not answer in time") {
+		t.Errorf("%v: %q of kind %v", err, got, vda.KindOf(got))
+	}
+	if got := s.wrap(context.DeadlineExceeded); got != context.DeadlineExceeded {
+		t.Errorf("the caller's time: %v", got)
 	}
 }
 

@@ -19,8 +19,14 @@ import (
 // wrap turns an error of the database into a vda.Error. A context's end and
 // errors that are ours already pass as they are.
 func (s *sqlStore) wrap(err error) error {
-	if err == nil || errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) {
+	if err == nil || errors.Is(err, context.Canceled) {
 		return err
+	}
+	if errors.Is(err, context.DeadlineExceeded) {
+		if !connecting(err) {
+			return err
+		}
+		return s.late(err)
 	}
 	var own *vda.Error
 	if errors.As(err, &own) {
@@ -63,11 +69,24 @@ func (s *sqlStore) timeUp(end error, took time.Duration, err, last error) error 
 	case vda.KindOf(err) == vda.Conflict, last != nil && vda.KindOf(last) == vda.Conflict:
 		return s.error(classConflict, end)
 	case errors.Is(end, context.DeadlineExceeded) && took >= hungAfter:
-		e := s.error(classUnreachable, end)
-		e.Msg = "does not answer in time"
-		return e
+		return s.late(end)
 	}
 	return end
+}
+
+// late is the error of a database that has had its time.
+func (s *sqlStore) late(cause error) error {
+	e := s.error(classUnreachable, cause)
+	e.Msg = "does not answer in time"
+	return e
+}
+
+// connecting reports that an error is of a driver that connects, which has a time limit of
+// its own: that one looks like the end of a context, and is not the caller's.
+func connecting(err error) bool {
+	var connect *pgconn.ConnectError
+	var op *net.OpError
+	return errors.As(err, &connect) || errors.As(err, &op)
 }
 
 // saidError is a driver's error in words: what the server said, or why it was

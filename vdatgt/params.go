@@ -63,6 +63,29 @@ func only[T any](name, why string, values ...T) param {
 	return p
 }
 
+// passthru is a parameter by which a command is passed on as it is; none is.
+func passthru(name string) param {
+	type commands struct {
+		Identify     bool `rpc:"identify_ctrlr,optional" doc:"Identify Controller"`
+		UUIDList     bool `rpc:"identify_uuid_list,optional" doc:"Identify UUID List"`
+		LogPage      bool `rpc:"get_log_page,optional" doc:"Get Log Page"`
+		Features     bool `rpc:"get_set_features,optional" doc:"Get and Set Features"`
+		Sanitize     bool `rpc:"sanitize,optional" doc:"Sanitize"`
+		Security     bool `rpc:"security_send_recv,optional" doc:"Security Send and Receive"`
+		Firmware     bool `rpc:"fw_update,optional" doc:"Firmware Commit and Image Download"`
+		MI           bool `rpc:"nvme_mi,optional" doc:"NVMe-MI Send and Receive"`
+		OfTheirMaker bool `rpc:"vendor_specific,optional" doc:"opcodes of vendors"`
+	}
+	p := only(name, "no command is passed on as it is", commands{})
+	p.rule = "only false is, for each of its members"
+	names := make([]string, 0, 9)
+	for f := range reflect.TypeFor[commands]().Fields() {
+		names = append(names, strings.TrimSuffix(f.Tag.Get("rpc"), ",optional"))
+	}
+	p.doc = "its members (" + strings.Join(names, ", ") + ") only false; " + p.why
+	return p
+}
+
 func typeWord[T any]() string {
 	var v T
 	return jsonrpc.TypeName(v)
@@ -152,12 +175,10 @@ var params = map[string][]param{
 		only("masked_fuses", "fused commands are offered", []string{}),
 	},
 	"nvmf_set_config": {
-		only[struct {
-			Identify bool `rpc:"identify_ctrlr,optional" doc:"Identify Controller is passed on"`
-		}]("admin_cmd_passthru", "no command is passed on as it is"),
+		passthru("admin_cmd_passthru"),
 		only[string]("poll_groups_mask", "there are no poll groups"),
 		only("discovery_filter", "hosts see what they may connect to, at every address", "match_any"),
-		only[string]("dup_host_policy", "vda_nvmf_set_single_association says how many associations a host may have"),
+		only("dup_host_policy", "vda_nvmf_set_single_association says how many associations a host may have", "allow"),
 	},
 	"nvmf_create_subsystem": {
 		only("passthrough", "bdevs take no raw commands", false),

@@ -161,8 +161,13 @@ func (l *load) write(w int64) {
 		l.longest = max(l.longest, took)
 		l.done[w]++
 		l.mu.Unlock()
+		breathe(took)
 	}
 }
+
+// breathe has a writer rest for as long as its last I/O took, but for no longer than a
+// disk's: hosts that never rest leave the nodes under test no time of a small machine.
+func breathe(took time.Duration) { time.Sleep(min(took, 2*time.Millisecond)) }
 
 // goesOn waits until every writer has done blocks that it began from now on: what
 // was on its way meanwhile has come to its end, and pause knows of it.

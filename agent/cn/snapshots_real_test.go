@@ -51,6 +51,7 @@ func (l *ledger) write(w int) {
 		}
 		binary.LittleEndian.PutUint64(buf, n)
 		l.writers[w].sent.Store(n)
+		begin := time.Now()
 		if err := l.m.do(prefer, func(ctx context.Context, p *host.Namespace) error {
 			return p.WriteAt(ctx, buf, offsetOf(w, n%blocks))
 		}); err != nil {
@@ -58,6 +59,7 @@ func (l *ledger) write(w int) {
 			return
 		}
 		l.writers[w].acked.Store(n)
+		breathe(time.Since(begin))
 	}
 }
 

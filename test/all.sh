@@ -5,8 +5,14 @@ set -uo pipefail
 cd "$(dirname "$0")/.."
 passed=0 failed=0
 results=()
-skips=$(mktemp) output=$(mktemp)
-trap 'rm -f "$skips" "$output"' EXIT
+skips=$(mktemp) output=$(mktemp) clock=$(mktemp)
+trap 'rm -f "$skips" "$output" "$clock"' EXIT
+
+# used sets seconds to the processor time of what this shell has waited for so far.
+used() {
+  times > "$clock"
+  seconds=$(awk 'NR == 2 { for (i = 1; i <= 2; i++) { split($i, t, /[ms]/); s += 60 * t[1] + t[2] } printf "%d", s }' "$clock")
+}
 
 # why prints of a stage's output what its failing tests say of the reason: the
 # verdict at the end of a long test, the begin and the end of what gotestsum shows
@@ -33,16 +39,22 @@ why() {
 }
 
 stage() {
-  local name=$1 start=$SECONDS
+  local name=$1 start=$SECONDS seconds before status took
   shift
+  used
+  before=$seconds
   echo
   echo "==== $name"
-  if "$@" 2>&1 | tee "$output"; [ "${PIPESTATUS[0]}" = 0 ]; then
+  "$@" 2>&1 | tee "$output"
+  status=${PIPESTATUS[0]}
+  used
+  took="$((SECONDS - start)) s, $((seconds - before)) s of processors"
+  if [ "$status" = 0 ]; then
     passed=$((passed + 1))
-    results+=("passed  $name ($((SECONDS - start)) s)")
+    results+=("passed  $name ($took)")
   else
     failed=$((failed + 1))
-    results+=("FAILED  $name ($((SECONDS - start)) s)")
+    results+=("FAILED  $name ($took)")
     while IFS= read -r line; do
       results+=("        $line")
     done < <(why < "$output")

@@ -147,8 +147,8 @@ func TestPoint2Discovery(t *testing.T) {
 		RemoveInitiatorNqn: []string{nqn("c")}}))
 	becomes(nil)
 
-	// One that has keys proves that it knows one. Until it does it learns nothing, whoever it says it is, nor does one go on
-	// being told that has been given its first key since it came.
+	// One that has keys proves that it knows one. Until it does it learns nothing under any name, and one that
+	// has been given its first key since it came is told no more.
 	c.CanAuth()
 	k1, k2, c1 := newKey(), newKey(), newKey()
 	keyed := must[*apiv1.CreateExpReply](t)(client.CreateExp(ctx, &apiv1.CreateExpRequest{DaName: "da2", ExpName: "keyed",

@@ -22,7 +22,7 @@ func findNode(tx store.Reader, k vda.NodeKind, name string) (*vda.Node, error) {
 	return n, err
 }
 
-// namesake says whose agent is at what is no name.
+// namesake says whose agent is at an address that was given as a name.
 func namesake(tx store.Reader, k vda.NodeKind, addr string) string {
 	other, err := agentAt(tx, k, addr, "")
 	if err != nil || other == "" {

@@ -205,7 +205,7 @@ func TestFencesHaveTheirTime(t *testing.T) {
 			fenced = time.Now()
 		})
 		f.agents.Agent("cn1:9820").Before(sync.OnceFunc(func() { told = time.Now() }))
-		// Whoever recorded the move has died, and the new primary is told by a Sync, which fences first.
+		// The portal that recorded the move has died, and the new primary is told by a Sync, which fences first.
 		f.update(func(tx store.Tx) error {
 			_, err := array.MovePrimary(tx, array.Move{DAID: f.da.ID, Term: 1, To: f.cntlr[1].ID})
 			return err

@@ -94,7 +94,8 @@ func TestConfigOfSPDK(t *testing.T) {
 	}
 	// What vda_tgt has no method for changes nothing at its defaults.
 	slices.Sort(unknown)
-	if want := []string{"bdev_nvme_set_hotplug", "bdev_raid_set_options", "nvmf_set_crdt", "nvmf_set_max_subsystems"}; !slices.Equal(unknown, want) {
+	want := []string{"bdev_nvme_set_hotplug", "bdev_raid_set_options", "nvmf_set_crdt", "nvmf_set_max_subsystems"}
+	if !slices.Equal(unknown, want) {
 		t.Errorf("SPDK saves calls of %v, which vda_tgt does not have; %v were known of", unknown, want)
 	}
 	bdevs := must[[]spdk.Bdev](t)(ours.BdevGetBdevs(ctx))

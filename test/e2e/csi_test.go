@@ -22,18 +22,26 @@ import (
 // csiSocket is where a server's driver serves.
 const csiSocket = "/run/vda_csi.sock"
 
-// csiRack is a cluster with the driver: its controller on the portal's server, its node on
-// the Linux host.
+// csiRack is a secured cluster with the driver: its controller on the portal's server, its
+// node on the Linux host.
 type csiRack struct {
 	*rack
-	node string // how the driver names the Linux host
+	node  string // how the driver names the Linux host
+	token string // the driver's
 }
 
 // csiVolume is a volume and where the Linux host is to have it.
 type csiVolume struct {
 	name, id, staging, target string
 	capability                map[string]any
+	keys                      map[string]any // the secret of its StorageClass; nil: it has none
 	context, pub              any
+}
+
+// keyed has the volume's host and controllers prove themselves to each other.
+func (v *csiVolume) keyed(of *secrets) *csiVolume {
+	v.keys = map[string]any{"dhchapKey": of.hosts["host0"], "dhchapCtrlrKey": of.ctrlr}
+	return v
 }
 
 // newVolume is a volume with a file system, "" for a raw block device.
@@ -81,12 +89,13 @@ func quoted(req map[string]any) string {
 }
 
 // startCSI starts a server's driver, again when there was one.
-func (r *rack) startCSI(server, services string) {
-	r.t.Helper()
-	r.stopCSI(server)
-	r.run(server, "setsid vda_csi --services "+services+" --endpoint unix://"+csiSocket+
-		" --portals 192.168.0.11:9520 --port 9920 >> /tmp/csi.log 2>&1 < /dev/null & true")
-	r.waitFor(server, "test -S "+csiSocket+" && csicall "+csiSocket+" Probe '{}'", 30*time.Second)
+func (c *csiRack) startCSI(server, services string) {
+	c.t.Helper()
+	c.stopCSI(server)
+	const file = "/tmp/csi-token"
+	c.run(server, "umask 077; echo "+c.token+" > "+file+"; setsid vda_csi --services "+services+" --endpoint unix://"+csiSocket+
+		" --portals 192.168.0.11:9520 --port 9920 --token-file "+file+" >> /tmp/csi.log 2>&1 < /dev/null & true")
+	c.waitFor(server, "test -S "+csiSocket+" && csicall "+csiSocket+" Probe '{}'", 30*time.Second)
 }
 
 // stopCSI kills a server's driver.
@@ -100,7 +109,11 @@ func (c *csiRack) create(v *csiVolume, mib int, ratio string, from map[string]an
 	c.t.Helper()
 	req := map[string]any{"name": v.name, "volumeCapabilities": []any{v.capability},
 		"capacityRange": map[string]any{"requiredBytes": fmt.Sprint(mib << 20)},
-		"parameters":    map[string]any{"stripeCount": "2", "physicalRatio": ratio}}
+		"parameters":    map[string]any{"stripeCount": "2", "physicalRatio": ratio, "dhchap": "none"}}
+	if v.keys != nil {
+		req["parameters"].(map[string]any)["dhchap"] = "mutual"
+		req["secrets"] = v.keys
+	}
 	if from != nil {
 		req["volumeContentSource"] = from
 	}
@@ -111,18 +124,19 @@ func (c *csiRack) create(v *csiVolume, mib int, ratio string, from map[string]an
 func (c *csiRack) attach(v *csiVolume) {
 	c.t.Helper()
 	v.pub = c.csi("portal", "ControllerPublishVolume", map[string]any{"volumeId": v.id, "nodeId": c.node, "volumeCapability": v.capability,
-		"volumeContext": v.context})["publishContext"]
+		"volumeContext": v.context, "secrets": v.keys})["publishContext"]
 }
 
 // The requests of the Node service about a volume.
 func (v *csiVolume) stage() map[string]any {
 	return map[string]any{"volumeId": v.id, "stagingTargetPath": v.staging, "volumeCapability": v.capability, "publishContext": v.pub,
-		"volumeContext": v.context}
+		"volumeContext": v.context, "secrets": v.keys}
 }
 
 func (v *csiVolume) publish() map[string]any {
 	req := maps.Clone(v.stage())
 	req["targetPath"] = v.target
+	delete(req, "secrets") // it has none of its own: the connections are there
 	return req
 }
 
@@ -175,8 +189,9 @@ func newCSIRack(t *verdict.T) *csiRack {
 	if out, err := build.CombinedOutput(); err != nil {
 		t.Fatalf("%v: %s", err, out)
 	}
-	r.run("portal", "tar -xzf vda.tar.gz -C /usr/local/bin && cp "+tool+" /usr/local/bin/csicall && vda_db --action create --db-uri "+
-		"sqlite:////root/vda.db")
+	r.run("portal", "tar -xzf vda.tar.gz -C /usr/local/bin && cp "+tool+" /usr/local/bin/csicall")
+	r.run("portal", "vda_db --action create --db-uri "+sqliteURI)
+	r.secrets = newSecrets(sqliteURI)
 	r.startControlPlane()
 	script := "set -e; export VDA_PORTAL=192.168.0.11:9520\n"
 	for _, server := range append(dns, cns...) {
@@ -193,9 +208,9 @@ func newCSIRack(t *verdict.T) *csiRack {
 		}
 	}
 	r.run("portal", script)
-	r.startCSI("portal", "controller")
+	c := &csiRack{rack: r, token: r.user("csi", "csi")}
+	c.startCSI("portal", "controller")
 	r.run("portal", "cd /usr/local/bin && setsid python3 -m http.server 8000 > /tmp/http.log 2>&1 < /dev/null & true")
-	c := &csiRack{rack: r}
 	c.startHost()
 	c.node = r.csi("host0", "NodeGetInfo", nil)["nodeId"].(string)
 	return c
@@ -210,7 +225,8 @@ func (c *csiRack) startHost() {
 	c.startCSI("host0", "node")
 }
 
-// TestCSI has a Linux host's kernel use volumes as kubelet does: a file system and a raw
+// TestCSI has a Linux host's kernel use volumes of a secured cluster as kubelet does, one whose host
+// and controllers prove themselves and one without keys: a file system and a raw
 // block device are made, mounted and written; their primary's node dies while programs
 // write; they grow, are snapshotted and copied; the driver is killed at each step of each
 // call; the host is restarted without an unstage; and in the end nothing is left.
@@ -227,7 +243,7 @@ func TestCSI(plain *testing.T) {
 	lap := func(what string) {
 		fmt.Printf("%5.1f s: %s\n", time.Since(begin).Seconds(), what)
 	}
-	fs, raw := newVolume("fs", "ext4"), newVolume("raw", "")
+	fs, raw := newVolume("fs", "ext4").keyed(r.secrets), newVolume("raw", "")
 	r.create(raw, 64, "50", nil)
 	r.use(raw, 2)
 	r.run("host0", "dd if=/dev/zero of="+raw.target+" bs=4096 count=1 conv=fsync,notrunc")
@@ -237,6 +253,8 @@ func TestCSI(plain *testing.T) {
 	if out := r.run("host0", "cat /sys/class/nvme/nvme*/state | sort | uniq -c"); !strings.Contains(out, "4 live") {
 		t.Errorf("controllers: %s", out)
 	}
+
+	r.provesItself(fs)
 
 	// A volume that is published cannot be unstaged, and a driver that was killed goes on.
 	if res := r.try("host0", call("NodeUnstageVolume", fs.unstage())); res.Code == 0 {
@@ -269,6 +287,46 @@ func TestCSI(plain *testing.T) {
 	r.nothingOnHost()
 }
 
+// provesItself checks that the host's connections to a volume that it uses are of hosts and
+// controllers that have proved themselves, that the host gets at another such volume by its
+// key alone, and that no key is in a log.
+func (c *csiRack) provesItself(used *csiVolume) {
+	c.t.Helper()
+	out := c.run("host0", "cd /sys/class/nvme; for n in *; do echo $(cat $n/dhchap_secret) $(cat $n/dhchap_ctrl_secret); done")
+	own := 0
+	for line := range strings.Lines(out) {
+		if line == c.secrets.hosts["host0"]+" "+c.secrets.ctrlr+"\n" {
+			own++
+		}
+	}
+	if own != 2 {
+		c.t.Errorf("of the host's connections %d prove themselves as %s's two must:\n%s", own, used.name, out)
+	}
+	v := newVolume("proven", "ext4").keyed(c.secrets)
+	c.create(v, 16, "100", nil)
+	c.attach(v)
+	for what, keys := range map[string]map[string]any{
+		"another host's key":       {"dhchapKey": c.secrets.hosts["host1"], "dhchapCtrlrKey": c.secrets.ctrlr},
+		"another controller's key": {"dhchapKey": c.secrets.hosts["host0"], "dhchapCtrlrKey": c.secrets.hosts["host1"]},
+		"no key":                   nil,
+	} {
+		with := *v
+		with.keys = keys
+		res := c.try("host0", call("NodeStageVolume", with.stage()))
+		if says := string(res.Stdout) + string(res.Stderr); res.Code == 0 || !strings.Contains(says, "dhchapKey") {
+			c.t.Errorf("staged with %s: exit %d: %s", what, res.Code, says)
+		}
+	}
+	c.use(v, 1)
+	c.drop(v, 1)
+	c.remove(v)
+	for _, server := range []string{"portal", "host0"} {
+		if out := c.run(server, "grep -n DHHC-1 /tmp/*.log || true"); out != "" {
+			c.t.Errorf("keys in a log of %s: %s", server, out)
+		}
+	}
+}
+
 // nothingOnHost checks that the host has neither connections nor mounts of volumes, and that
 // its kernel has seen no error of theirs since it was started.
 func (c *csiRack) nothingOnHost() {
@@ -287,7 +345,7 @@ func (c *csiRack) firstWrites(fs *csiVolume) {
 	c.t.Helper()
 	var took []time.Duration
 	for i := range 5 {
-		v, ratio := newVolume(fmt.Sprint("first", i), "ext4"), "50"
+		v, ratio := newVolume(fmt.Sprint("first", i), "ext4").keyed(c.secrets), "50"
 		if i == 0 {
 			v, ratio = fs, "600" // with room for a snapshot and a clone
 		}
@@ -371,7 +429,7 @@ func (c *csiRack) copies(fs *csiVolume) {
 	snap := c.csi("portal", "CreateSnapshot", map[string]any{"name": "snap", "sourceVolumeId": fs.id})["snapshot"].(map[string]any)
 	id := snap["snapshotId"].(string)
 	c.run("host0", "echo after > "+fs.target+"/kept && sync -f "+fs.target+"/kept")
-	restored, cloned := newVolume("restored", "ext4"), newVolume("cloned", "ext4")
+	restored, cloned := newVolume("restored", "ext4").keyed(c.secrets), newVolume("cloned", "ext4")
 	c.create(restored, 160, "100", map[string]any{"snapshot": map[string]any{"snapshotId": id}}) // larger than its source
 	c.create(cloned, 128, "100", map[string]any{"volume": map[string]any{"volumeId": fs.id}})
 	for v, want := range map[*csiVolume]string{restored: "before", cloned: "after"} {
@@ -411,7 +469,7 @@ func (c *csiRack) walk(method string, req map[string]any) []string {
 func (c *csiRack) deaths() {
 	c.t.Helper()
 	c.stopCSI("host0")
-	fs, raw := newVolume("mortal-fs", "ext4"), newVolume("mortal-raw", "")
+	fs, raw := newVolume("mortal-fs", "ext4").keyed(c.secrets), newVolume("mortal-raw", "")
 	for _, v := range []*csiVolume{fs, raw} {
 		c.create(v, 64, "100", nil)
 		c.attach(v)

@@ -17,7 +17,7 @@ func TestHostDiscovers(plain *testing.T) {
 	t := verdict.New(plain)
 	r := newHosts(t, "portal", "dn0", "dn1", "cn0", "cn1", "cn2", "host0")
 	defer r.logs()
-	r.run("portal", "tar -xzf vda.tar.gz -C /usr/local/bin && vda_db --action create --db-uri sqlite:////root/vda.db")
+	r.run("portal", "tar -xzf vda.tar.gz -C /usr/local/bin && vda_db --action create --db-uri "+sqliteURI)
 	r.startControlPlane()
 	for server := range manyDNs {
 		r.startNode(server)

@@ -103,7 +103,7 @@ func newCluster(t *verdict.T, dns, cns []string, disk int) *rack {
 	r := newHosts(t, slices.Concat([]string{"portal", "host0"}, dns, cns)...)
 	r.plan = r.plan.OnDisks()
 	r.hosts["cli"] = r.hosts["portal"]
-	r.run("portal", "tar -xzf vda.tar.gz -C /usr/local/bin && vda_db --action create --db-uri sqlite:////root/vda.db")
+	r.run("portal", "tar -xzf vda.tar.gz -C /usr/local/bin && vda_db --action create --db-uri "+sqliteURI)
 	r.startControlPlane()
 	script := "set -e; export VDA_PORTAL=192.168.0.11:9520\n"
 	for _, server := range slices.Concat(dns, cns) {

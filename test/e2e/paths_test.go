@@ -61,7 +61,7 @@ func TestAllPathsComeBack(plain *testing.T) {
 	begin := time.Now()
 	arrays, used := r.size()
 	paths := used * pathsOfEach
-	r.run("portal", "tar -xzf vda.tar.gz -C /usr/local/bin && vda_db --action create --db-uri sqlite:////root/vda.db")
+	r.run("portal", "tar -xzf vda.tar.gz -C /usr/local/bin && vda_db --action create --db-uri "+sqliteURI)
 	r.startControlPlane()
 	for server := range manyDNs {
 		r.startNode(server)
@@ -113,12 +113,21 @@ func (r *rack) deleteOne() {
 	r.allBack()
 }
 
-// startControlPlane starts portal and monitor on one server.
+// sqliteURI is the database of a control plane on one server.
+const sqliteURI = "sqlite:////root/vda.db"
+
+// startControlPlane starts portal and monitor on one server, and secures the cluster that is
+// to be.
 func (r *rack) startControlPlane() {
 	r.t.Helper()
-	r.run("portal", `nohup vda_portal --listener 192.168.0.11 --port 9520 --discovery 192.168.0.11:8009 --db-uri sqlite:////root/vda.db >> /tmp/vda_portal.log 2>&1 &
-nohup vda_monitor --listener 192.168.0.11 --port 9620 --db-uri sqlite:////root/vda.db >> /tmp/vda_monitor.log 2>&1 &`)
+	const logged = " --db-uri " + sqliteURI + " >> /tmp/vda_control.log 2>&1 &"
+	portal := "nohup vda_portal --listener 192.168.0.11 --port 9520 --discovery 192.168.0.11:8009" + logged
+	monitor := "nohup vda_monitor --listener 192.168.0.11 --port 9620" + logged
+	r.beforePortal(portal)
+	r.run("portal", r.secured("portal", portal))
 	r.waitFor("portal", "timeout 1 bash -c '</dev/tcp/192.168.0.11/9520'", 30*time.Second)
+	r.secure(portal)
+	r.run("portal", r.secured("portal", monitor))
 }
 
 // startNode starts a node's data plane and agent, as its services would.
@@ -133,8 +142,8 @@ func (r *rack) startNode(server string) {
 	r.run(server, r.onPlane(server, "nohup "+vdaPlane+socket+" --wait-for-rpc >> /tmp/"+kind+".log 2>&1 &"))
 	r.waitFor(server, "vda_rpc -s "+socket+" bdev_set_options -d", 30*time.Second)
 	r.run(server, "vda_rpc -s "+socket+" framework_start_init && vda_rpc -s "+socket+" framework_wait_init")
-	r.run(server, "nohup vda_"+kind+"_agent --listener "+address+" --port "+port+" --sock-path "+socket+flags+
-		` --listener-conf '{"trtype":"tcp","traddr":"`+address+`","adrfam":"ipv4","trsvcid":"`+svc+`"}' >> /tmp/vda_agent.log 2>&1 &`)
+	r.run(server, r.secured(server, "nohup vda_"+kind+"_agent --listener "+address+" --port "+port+" --sock-path "+socket+flags+
+		` --listener-conf '{"trtype":"tcp","traddr":"`+address+`","adrfam":"ipv4","trsvcid":"`+svc+`"}' >> /tmp/vda_agent.log 2>&1 &`))
 }
 
 // registerMany registers the nodes.

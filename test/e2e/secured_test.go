@@ -7,18 +7,18 @@ import (
 	"time"
 
 	"github.com/virtual-disk-array/vda/nvmf/dhchap"
-	"github.com/virtual-disk-array/vda/test/e2e/tutorial"
 )
 
 // secrets are what the two Linux hosts and the exporters of a secured cluster prove to
-// know.
+// know, and where its database is.
 type secrets struct {
 	hosts map[string]string
 	ctrlr string
+	db    string
 }
 
-func newSecrets() *secrets {
-	return &secrets{ctrlr: dhchap.NewSecret(dhchap.SHA512).Reveal(),
+func newSecrets(db string) *secrets {
+	return &secrets{db: db, ctrlr: dhchap.NewSecret(dhchap.SHA512).Reveal(),
 		hosts: map[string]string{"host0": dhchap.NewSecret(dhchap.SHA256).Reveal(), "host1": dhchap.NewSecret(dhchap.SHA384).Reveal()}}
 }
 
@@ -29,7 +29,7 @@ const (
 
 // asUser stands before what is typed on the server of vda_cli.
 func (r *rack) asUser(host string) string {
-	if r.secrets == nil || host != "cli" {
+	if r.secrets == nil || r.hosts[host] != r.hosts["cli"] {
 		return ""
 	}
 	return "export VDA_TOKEN_FILE=" + userToken + "; "
@@ -43,14 +43,14 @@ func (r *rack) secured(host, command string) string {
 	}
 	enrol := func(kind, port string) string {
 		whom := kind + "/" + addressOf(host) + ":" + port
-		token := r.run("portal", "vda_db --action token --for "+whom+" --portal 192.168.0.11:9520 --db-uri "+dbURI)
+		token := r.run("portal", "vda_db --action token --for "+whom+" --portal 192.168.0.11:9520 --db-uri "+r.secrets.db)
 		return "VDA_ENROL=" + strings.TrimSpace(token) + " " + command
 	}
 	switch {
 	case strings.HasPrefix(command, "nohup vda_portal "):
 		return strings.Replace(command, " --listener", " --ca-dir /root/ca --tls-dir /root/tls --listener", 1)
 	case strings.HasPrefix(command, "nohup vda_monitor "):
-		command = strings.Replace(command, " --listener", " --tls-dir /root/tls --listener", 1)
+		command = strings.Replace(command, " --listener", " --tls-dir /root/tls-monitor --listener", 1)
 		return enrol("monitor", "9620")
 	case strings.HasPrefix(command, "nohup vda_dn_agent "):
 		return enrol("dn", "9720")
@@ -63,23 +63,28 @@ func (r *rack) secured(host, command string) string {
 }
 
 // beforePortal makes the CA with which the portal starts.
-func (r *rack) beforePortal(s tutorial.Step) {
+func (r *rack) beforePortal(command string) {
 	r.t.Helper()
-	if r.secrets != nil && strings.HasPrefix(s.Command, "nohup vda_portal ") {
-		r.run("portal", "vda_db --action make-ca --ca-dir /root/ca --db-uri "+dbURI)
+	if r.secrets != nil && strings.HasPrefix(command, "nohup vda_portal ") {
+		r.run("portal", "vda_db --action make-ca --ca-dir /root/ca --db-uri "+r.secrets.db)
 	}
 }
 
 // secure secures the cluster once its portal is there, and gives vda_cli's server the
 // token of an admin.
-func (r *rack) secure(s tutorial.Step) {
+func (r *rack) secure(command string) {
 	r.t.Helper()
-	if r.secrets == nil || !strings.HasPrefix(s.Command, "nohup vda_portal ") {
+	if r.secrets == nil || !strings.HasPrefix(command, "nohup vda_portal ") {
 		return
 	}
-	r.waitFor("portal", "vda_db --action secure --db-uri "+dbURI, 30*time.Second)
-	token := strings.TrimSpace(r.run("portal", "vda_db --action user --for user/ann --role admin --db-uri "+dbURI))
-	r.run("cli", "umask 077; echo "+token+" > "+userToken)
+	r.waitFor("portal", "vda_db --action secure --db-uri "+r.secrets.db, 30*time.Second)
+	r.run("cli", "umask 077; echo "+r.user("ann", "admin")+" > "+userToken)
+}
+
+// user makes a user with a role, and returns the token.
+func (r *rack) user(name, role string) string {
+	r.t.Helper()
+	return strings.TrimSpace(r.run("portal", "vda_db --action user --for user/"+name+" --role "+role+" --db-uri "+r.secrets.db))
 }
 
 // demandKeys has an exporter's controllers and its host authenticate to each other.

@@ -26,7 +26,7 @@ func TestTutorial(plain *testing.T) { typeTutorial(verdict.New(plain), nil) }
 
 // TestTutorialSecured types the same into a cluster that is secured before it has a
 // node, and whose Linux hosts and exporters authenticate to each other.
-func TestTutorialSecured(plain *testing.T) { typeTutorial(verdict.New(plain), newSecrets()) }
+func TestTutorialSecured(plain *testing.T) { typeTutorial(verdict.New(plain), newSecrets(dbURI)) }
 
 func typeTutorial(t *verdict.T, keys *secrets) {
 	doc, err := os.Open("../../docs/multiple_servers_deployment.rst")
@@ -52,7 +52,7 @@ func typeTutorial(t *verdict.T, keys *secrets) {
 // step types one command and compares.
 func (r *rack) step(s tutorial.Step) {
 	r.t.Helper()
-	r.beforePortal(s)
+	r.beforePortal(s.Command)
 	command := r.secured(s.Host, r.onPlane(s.Host, s.Command))
 	if s.Stdin != "" {
 		command += " <<'END'\n" + s.Stdin + "END"
@@ -90,7 +90,7 @@ func (r *rack) afterTyping(s tutorial.Step) {
 	case strings.HasPrefix(s.Command, "nohup vda_"):
 		address := word(s.Command, "--listener") + "/" + word(s.Command, "--port")
 		r.waitFor(s.Host, "timeout 1 bash -c '</dev/tcp/"+address+"'", 30*time.Second)
-		r.secure(s)
+		r.secure(s.Command)
 	case strings.Contains(s.Command, "exp create "):
 		r.demandKeys(s.Command)
 	case strings.Contains(s.Command, "nvme connect"):

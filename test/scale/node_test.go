@@ -75,7 +75,8 @@ func (n *realNode) boot() {
 func (c *cluster) made(arrays, stripes, single int) (da, exp []time.Duration) {
 	c.Helper()
 	one := func(i int) (da, exp time.Duration, err error) {
-		name, begin, begun := fmt.Sprintf("da%06d", i), time.Now(), time.Now()
+		name, begun := fmt.Sprintf("da%06d", i), time.Now()
+		var begin time.Time
 		for {
 			begin = time.Now()
 			_, err = c.portal.CreateDa(c.Context(), &apiv1.CreateDaRequest{DaName: name, CntlrCnt: 1, DaSize: size,

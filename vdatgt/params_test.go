@@ -17,9 +17,9 @@ import (
 // name.
 func TestParams(t *testing.T) {
 	samples := map[string][]string{
-		"boolean": {"true", "false"}, "string": {`""`, `"x"`, `"0"`, `"posix"`, `"match_any"`}, "uint8": {"0", "7", "12", "99"}, "uint16": {"0", "1", "100", "77"},
+		"boolean": {"true", "false"}, "string": {`""`, `"x"`, `"0"`, `"posix"`, `"match_any"`, `"allow"`}, "uint8": {"0", "7", "12", "99"}, "uint16": {"0", "1", "100", "77"},
 		"int32": {"-1", "0", "3", "5"}, "uint32": {"0", "4", "7", "100", "10000", "2097152"},
-		"uint64": {"0", "5", "1000", "16384", "1048576", "120000000000"}, "array of string": {"[]", `["x"]`}, "object": {`{"identify_ctrlr":true}`},
+		"uint64": {"0", "5", "1000", "16384", "1048576", "120000000000"}, "array of string": {"[]", `["x"]`}, "object": {`{"identify_ctrlr":true}`, `{"identify_ctrlr":false,"nvme_mi":false}`},
 	}
 	table := methods()
 	for name, list := range params {

@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"github.com/virtual-disk-array/vda/test/e2e/guest"
+	"github.com/virtual-disk-array/vda/test/e2e/lab"
 	"github.com/virtual-disk-array/vda/test/verdict"
 )
 
@@ -189,7 +190,8 @@ func newCSIRack(t *verdict.T) *csiRack {
 	if out, err := build.CombinedOutput(); err != nil {
 		t.Fatalf("%v: %s", err, out)
 	}
-	r.run("portal", "tar -xzf vda.tar.gz -C /usr/local/bin && cp "+tool+" /usr/local/bin/csicall")
+	hand(t.Context(), t, r.hosts["portal"].(*lab.Host), tool, "/usr/local/bin/csicall")
+	r.run("portal", "chmod 755 /usr/local/bin/csicall && tar -xzf vda.tar.gz -C /usr/local/bin")
 	r.run("portal", "vda_db --action create --db-uri "+sqliteURI)
 	r.secrets = newSecrets(sqliteURI)
 	r.startControlPlane()

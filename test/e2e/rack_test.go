@@ -155,16 +155,7 @@ func newHosts(t *verdict.T, names ...string) *rack {
 // manager, and the archive of VDA in the home directory.
 func furnish(ctx context.Context, t *verdict.T, h *lab.Host, archive string) {
 	t.Helper()
-	cmd := h.Command(ctx, "sh", "-c", "cat > /root/vda.tar.gz")
-	in, err := os.Open(archive)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer in.Close()
-	cmd.Stdin = in
-	if out, err := cmd.CombinedOutput(); err != nil {
-		t.Fatalf("%s: %v: %s", h.Name(), err, out)
-	}
+	hand(ctx, t, h, archive, "/root/vda.tar.gz")
 	script := `
 rm -rf /usr/local/bin/vda_* /var/lib/apt/lists/* # without lists, what is installed is the newest
 command -v sudo >/dev/null || cat > /usr/local/bin/sudo <<'EOF'
@@ -179,6 +170,22 @@ EOF
 chmod 755 /usr/local/bin/*`
 	if r, err := h.Run(ctx, script); err != nil || r.Code != 0 {
 		t.Fatalf("%s: %v %s", h.Name(), err, r.Stderr)
+	}
+}
+
+// hand gives a host a file of this machine's, which may be where the host has a folder of
+// its own, like /tmp.
+func hand(ctx context.Context, t *verdict.T, h *lab.Host, file, to string) {
+	t.Helper()
+	cmd := h.Command(ctx, "sh", "-c", "cat > "+to)
+	in, err := os.Open(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer in.Close()
+	cmd.Stdin = in
+	if out, err := cmd.CombinedOutput(); err != nil {
+		t.Fatalf("%s: %v: %s", h.Name(), err, out)
 	}
 }
 

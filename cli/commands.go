@@ -93,7 +93,9 @@ var commands = []command{
 		example: "  vda_cli dn list --error true -o table", flags: []flag{limit, token, locFilter, onlineFilter, errorFilter, labelFilter}},
 	{noun: "dn", verb: "get", method: "GetDn", short: "Show a disk node and its physical disks",
 		example: "  vda_cli dn get --dn-name 192.168.0.14:9720", flags: []flag{dnName}},
-	{noun: "dn", verb: "describe", method: "GetDn", short: "Show a disk node and its physical disks as a tree", text: describeDn,
+	{noun: "dn", verb: "describe", method: "GetDn", short: "Show a disk node, its physical disks and what is on them as a tree",
+		text: describeDn, prepare: func(req proto.Message) { req.(*apiv1.GetDnRequest).WithVds = true },
+		long:    "\nOf each virtual disk it shows the array that it is of, its size and state, and its role\nif it is a leg of a mirror.",
 		example: "  vda_cli dn describe 192.168.0.14:9720", flags: []flag{dnName}},
 	{noun: "dn", verb: "drain", method: "DrainDn", short: "Have all virtual disks leave a disk node while their arrays serve",
 		wait: &drainedDn,
@@ -189,6 +191,11 @@ var commands = []command{
 		example: "  vda_cli cn list -o table", flags: []flag{limit, token, locFilter, onlineFilter, errorFilter, labelFilter}},
 	{noun: "cn", verb: "get", method: "GetCn", short: "Show a controller node",
 		example: "  vda_cli cn get --cn-name 192.168.0.16:9820", flags: []flag{cnName}},
+	{noun: "cn", verb: "describe", method: "GetCn", short: "Show a controller node and what it serves as a tree", text: describeCn,
+		prepare: func(req proto.Message) { req.(*apiv1.GetCnRequest).WithCntlrs = true },
+		long: "\nOf each controller it shows the array that it is of, whether it is its primary and else\nwhere that is, its state, and " +
+			"the exporters that hosts reach through it.",
+		example: "  vda_cli cn describe 192.168.0.16:9820", flags: []flag{cnName}},
 
 	{noun: "da", verb: "create", method: "CreateDa", wait: &createdDa, short: "Make a disk array",
 		long: "\nIts disks are spread over locations as far as there are some; the reply warns\nwhere that was not possible. With a " +

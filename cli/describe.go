@@ -52,7 +52,15 @@ func ailing(ill bool, msg, since string) string {
 	return "! " + oneLine(problem(ill, msg, since))
 }
 
-// describeDn prints a disk node with its pds.
+// rest says how many more of something there are than are shown.
+func rest(all uint32, shown int, thing string) []branch {
+	if int(all) <= shown {
+		return nil
+	}
+	return []branch{branchOf("and " + count(all-uint32(shown), "more "+thing))}
+}
+
+// describeDn prints a disk node with its pds, and the vds that are on them.
 func describeDn(w io.Writer, reply proto.Message) {
 	m := reply.(*apiv1.GetDnReply).GetDnMsg()
 	dn := branchOf("dn "+m.GetDnName(), either(m.GetDnAddr() != m.GetDnName(), m.GetDnAddr(), ""), nodeState(m.GetError(),
@@ -61,12 +69,58 @@ func describeDn(w io.Writer, reply proto.Message) {
 	for _, p := range m.GetPdMsgList() {
 		pd := branchOf("pd "+p.PdName, nodeState(p.Error, p.Online, p.Drain), brief(p.PdConf),
 			fmt.Sprintf("%s, %s free, %d vds", short(p.TotalSize), short(p.FreeSize), p.VdCnt), ailing(p.Error, p.ErrorMsg, p.ErrorTime))
+		for _, v := range p.HeldVdMsgList {
+			pd.below = append(pd.below, branchOf("vd "+v.VdId, "of da "+v.DaName, fmt.Sprintf("grp %d vd %d", v.GrpIdx, v.VdIdx),
+				nodeState(v.Error, true, v.Leaving), short(v.Size), v.Role, lacking(v), ailing(v.Error, v.ErrorMsg, v.ErrorTime)))
+		}
+		pd.below = append(pd.below, rest(p.VdCnt, len(p.HeldVdMsgList), "vd")...)
 		dn.below = append(dn.below, pd)
 	}
 	for _, v := range m.GetStuckVdMsgList() {
 		dn.below = append(dn.below, branchOf("vd "+v.VdId, "of da "+v.DaName, "cannot leave pd "+v.PdName+": "+oneLine(v.Reason)))
 	}
 	dn.print(w)
+}
+
+// lacking is what a leg still needs to be a member, and how far it is.
+func lacking(v *apiv1.VdMsg) string {
+	if v.LackBytes == 0 {
+		return ""
+	}
+	if v.RebuildPercent == 0 {
+		return "lacks " + short(v.LackBytes)
+	}
+	return fmt.Sprintf("lacks %s, %d%% there", short(v.LackBytes), v.RebuildPercent)
+}
+
+// describeCn prints a controller node with its controllers, and the exporters that hosts reach
+// through them.
+func describeCn(w io.Writer, reply proto.Message) {
+	m := reply.(*apiv1.GetCnReply).GetCnMsg()
+	cn := branchOf("cn "+m.GetCnName(), either(m.GetCnAddr() != m.GetCnName(), m.GetCnAddr(), ""), nodeState(m.GetError(),
+		m.GetOnline(), m.GetDrain()), m.GetLocation(), brief(m.GetCnListenerConf()), m.GetDataPlaneVersion(),
+		ailing(m.GetError(), m.GetErrorMsg(), m.GetErrorTime()))
+	for _, c := range m.GetHeldCntlrMsgList() {
+		role, way := "primary", "optimized"
+		if !c.Primary {
+			role, way = "secondary, no primary", "no primary to go to"
+			if c.PrimaryCn != "" {
+				role, way = "secondary of "+c.PrimaryCn, "non-optimized, through "+c.PrimaryCn
+			}
+		}
+		cntlr := branchOf(fmt.Sprint("cntlr ", c.CntlrIdx), "of da "+c.DaName, role, nodeState(c.Error, true, c.Leaving),
+			ailing(c.Error, c.ErrorMsg, c.ErrorTime))
+		for _, e := range c.HeldExpMsgList {
+			cntlr.below = append(cntlr.below, branchOf("exp "+e.ExpName, either(e.SnapName != "", "of snap "+e.SnapName, ""),
+				either(e.Error, "down", way), "for "+strings.Join(e.InitiatorNqnList, ", "), ailing(e.Error, e.ErrorMsg, e.ErrorTime)))
+		}
+		cn.below = append(cn.below, cntlr)
+	}
+	cn.below = append(cn.below, rest(m.GetCntlrCnt(), len(m.GetHeldCntlrMsgList()), "controller")...)
+	for _, c := range m.GetStuckCntlrMsgList() {
+		cn.below = append(cn.below, branchOf("cntlr of da "+c.DaName, "cannot leave: "+oneLine(c.Reason)))
+	}
+	cn.print(w)
 }
 
 // describeDa prints an array with the vds that it is on, its controllers, exporters and snapshots.
@@ -78,7 +132,7 @@ func describeDa(w io.Writer, reply proto.Message) {
 		grp := branchOf(fmt.Sprint("grp ", g.GrpIdx), short(g.Size), either(g.Joining, "joining", ""))
 		for _, v := range g.VdMsgList {
 			grp.below = append(grp.below, branchOf(fmt.Sprint("vd ", v.VdIdx), nodeState(v.Error, true, v.Leaving), v.DnName+"/"+v.PdName,
-				short(v.Size), v.Role, either(v.LackBytes > 0, "lacks "+short(v.LackBytes), ""), ailing(v.Error, v.ErrorMsg, v.ErrorTime)))
+				short(v.Size), v.Role, lacking(v), ailing(v.Error, v.ErrorMsg, v.ErrorTime)))
 		}
 		da.below = append(da.below, grp)
 	}

@@ -19,7 +19,8 @@ const indent = "  "
 // later are fields that came after the tutorial, of objects that it shows: they are
 // left out when they are empty, so that what it shows stays as it is.
 var later = []protoreflect.Name{"more_initiator_nqn_list", "auth_initiator_nqn_list",
-	"rekey_initiator_nqn_list", "label_list", "description", "purge_time", "ns_uuid"}
+	"rekey_initiator_nqn_list", "label_list", "description", "purge_time", "ns_uuid", "held_vd_msg_list",
+	"held_cntlr_msg_list"}
 
 // appendMessage appends m as JSON: all fields in the order of the proto. The
 // first line is not indented, the others are by prefix.

@@ -22,7 +22,7 @@ func (s *Server) CreateCn(ctx context.Context, req *apiv1.CreateCnRequest) (*api
 	if err != nil {
 		return nil, err
 	}
-	now, err := s.cnMsg(ctx, cn.Name)
+	now, err := s.cnMsg(ctx, cn.Name, false)
 	msg, remarks := shown(now, err, cnMsg(&vda.CN{Node: *cn}))
 	return &apiv1.CreateCnReply{ReplyInfo: done("the cn is created", notes, remarks...), CnMsg: msg}, nil
 }
@@ -53,7 +53,7 @@ func (s *Server) ModifyCn(ctx context.Context, req *apiv1.ModifyCnRequest) (*api
 	if err != nil {
 		return nil, err
 	}
-	now, err := s.cnMsg(ctx, req.CnName)
+	now, err := s.cnMsg(ctx, req.CnName, false)
 	msg, remarks := shown(now, err, made)
 	return &apiv1.ModifyCnReply{ReplyInfo: done("the cn is modified", notes, remarks...), CnMsg: msg}, nil
 }
@@ -85,7 +85,7 @@ func (s *Server) ListCn(ctx context.Context, req *apiv1.ListCnRequest) (*apiv1.L
 
 // GetCn shows a controller node.
 func (s *Server) GetCn(ctx context.Context, req *apiv1.GetCnRequest) (*apiv1.GetCnReply, error) {
-	msg, err := s.cnMsg(ctx, req.CnName)
+	msg, err := s.cnMsg(ctx, req.CnName, req.WithCntlrs)
 	return &apiv1.GetCnReply{CnMsg: msg}, err
 }
 
@@ -95,14 +95,15 @@ func (s *Server) SyncupCn(ctx context.Context, req *apiv1.SyncupCnRequest) (*api
 	if err != nil {
 		return nil, err
 	}
-	msg, err := s.cnMsg(ctx, req.CnName)
+	msg, err := s.cnMsg(ctx, req.CnName, false)
 	if err != nil {
 		return nil, err
 	}
 	return &apiv1.SyncupCnReply{ReplyInfo: done("the cn was asked", notes), CnMsg: msg}, nil
 }
 
-func (s *Server) cnMsg(ctx context.Context, name string) (*apiv1.CnMsg, error) {
+// cnMsg reads a cn, with its controllers when cntlrs is set.
+func (s *Server) cnMsg(ctx context.Context, name string, cntlrs bool) (*apiv1.CnMsg, error) {
 	var msg *apiv1.CnMsg
 	err := s.view(ctx, func(tx store.Reader) error {
 		n, err := findNode(tx, vda.ControllerNode, name)
@@ -116,6 +117,11 @@ func (s *Server) cnMsg(ctx context.Context, name string) (*apiv1.CnMsg, error) {
 		msg = cnMsg(cn)
 		if err := showDrain(tx, msg, cn); err != nil {
 			return err
+		}
+		if cntlrs {
+			if err := showCntlrs(tx, cn, msg); err != nil {
+				return err
+			}
 		}
 		return describe(tx, msg)
 	})

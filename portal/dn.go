@@ -22,7 +22,7 @@ func (s *Server) CreateDn(ctx context.Context, req *apiv1.CreateDnRequest) (*api
 	if err != nil {
 		return nil, err
 	}
-	now, err := s.dnMsg(ctx, dn.Name, false)
+	now, err := s.dnMsg(ctx, dn.Name, false, false)
 	msg, remarks := shown(now, err, dnMsg(dn))
 	return &apiv1.CreateDnReply{ReplyInfo: done("the dn is created", notes, remarks...), DnMsg: msg}, nil
 }
@@ -50,7 +50,7 @@ func (s *Server) ModifyDn(ctx context.Context, req *apiv1.ModifyDnRequest) (*api
 	if err != nil {
 		return nil, err
 	}
-	now, err := s.dnMsg(ctx, req.DnName, false)
+	now, err := s.dnMsg(ctx, req.DnName, false, false)
 	msg, remarks := shown(now, err, made)
 	return &apiv1.ModifyDnReply{ReplyInfo: done("the dn is modified", notes, remarks...), DnMsg: msg}, nil
 }
@@ -95,7 +95,7 @@ func (s *Server) ListDn(ctx context.Context, req *apiv1.ListDnRequest) (*apiv1.L
 
 // GetDn shows a disk node and its pds.
 func (s *Server) GetDn(ctx context.Context, req *apiv1.GetDnRequest) (*apiv1.GetDnReply, error) {
-	msg, err := s.dnMsg(ctx, req.DnName, true)
+	msg, err := s.dnMsg(ctx, req.DnName, true, req.WithVds)
 	return &apiv1.GetDnReply{DnMsg: msg}, err
 }
 
@@ -105,15 +105,15 @@ func (s *Server) SyncupDn(ctx context.Context, req *apiv1.SyncupDnRequest) (*api
 	if err != nil {
 		return nil, err
 	}
-	msg, err := s.dnMsg(ctx, req.DnName, true)
+	msg, err := s.dnMsg(ctx, req.DnName, true, false)
 	if err != nil {
 		return nil, err
 	}
 	return &apiv1.SyncupDnReply{ReplyInfo: done("the dn was asked", notes), DnMsg: msg}, nil
 }
 
-// dnMsg reads a dn, with its pds when all is set.
-func (s *Server) dnMsg(ctx context.Context, name string, all bool) (*apiv1.DnMsg, error) {
+// dnMsg reads a dn, with its pds when all is set, and what is on these when vds is.
+func (s *Server) dnMsg(ctx context.Context, name string, all, vds bool) (*apiv1.DnMsg, error) {
 	var msg *apiv1.DnMsg
 	err := s.view(ctx, func(tx store.Reader) error {
 		dn, err := findNode(tx, vda.DiskNode, name)
@@ -148,6 +148,11 @@ func (s *Server) dnMsg(ctx context.Context, name string, all bool) (*apiv1.DnMsg
 		}
 		for i := range pds {
 			msg.PdMsgList = append(msg.PdMsgList, pdMsg(&pds[i], dn))
+		}
+		if vds {
+			if err := showVDs(tx, dn, pds, msg.PdMsgList); err != nil {
+				return err
+			}
 		}
 		return describe(tx, msg.PdMsgList...)
 	})

@@ -20,7 +20,7 @@ func (s *Server) DrainDn(ctx context.Context, req *apiv1.DrainDnRequest) (*apiv1
 	if _, err := s.drainDN(ctx, req.DnName, true); err != nil {
 		return nil, err
 	}
-	msg, err := s.dnMsg(ctx, req.DnName, true)
+	msg, err := s.dnMsg(ctx, req.DnName, true, false)
 	if err != nil {
 		return nil, err
 	}
@@ -34,7 +34,7 @@ func (s *Server) UndrainDn(ctx context.Context, req *apiv1.UndrainDnRequest) (*a
 		return nil, err
 	}
 	notes := s.keep(ctx, func(v *vda.VD) bool { return v.DNID == dn.ID })
-	now, err := s.dnMsg(ctx, req.DnName, true)
+	now, err := s.dnMsg(ctx, req.DnName, true, false)
 	msg, remarks := shown(now, err, dnMsg(dn))
 	return &apiv1.UndrainDnReply{ReplyInfo: done("the dn is not drained any more", notes, remarks...), DnMsg: msg}, nil
 }

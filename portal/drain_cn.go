@@ -20,7 +20,7 @@ func (s *Server) DrainCn(ctx context.Context, req *apiv1.DrainCnRequest) (*apiv1
 	if err := s.drainCN(ctx, req.CnName, what); err != nil {
 		return nil, err
 	}
-	msg, err := s.cnMsg(ctx, req.CnName)
+	msg, err := s.cnMsg(ctx, req.CnName, false)
 	if err != nil {
 		return nil, err
 	}
@@ -36,7 +36,7 @@ func (s *Server) UndrainCn(ctx context.Context, req *apiv1.UndrainCnRequest) (*a
 	if err := s.drainCN(ctx, req.CnName, vda.NoDrain); err != nil {
 		return nil, err
 	}
-	msg, err := s.cnMsg(ctx, req.CnName)
+	msg, err := s.cnMsg(ctx, req.CnName, false)
 	if err != nil {
 		return nil, err
 	}

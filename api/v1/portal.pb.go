@@ -899,6 +899,7 @@ func (x *ListDnReply) GetNextToken() string {
 type GetDnRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	DnName        string                 `protobuf:"bytes,1,opt,name=dn_name,json=dnName,proto3" json:"dn_name,omitempty"`
+	WithVds       bool                   `protobuf:"varint,150,opt,name=with_vds,json=withVds,proto3" json:"with_vds,omitempty"` // the pds have their held_vd_msg_list
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -938,6 +939,13 @@ func (x *GetDnRequest) GetDnName() string {
 		return x.DnName
 	}
 	return ""
+}
+
+func (x *GetDnRequest) GetWithVds() bool {
+	if x != nil {
+		return x.WithVds
+	}
+	return false
 }
 
 type GetDnReply struct {
@@ -1319,8 +1327,11 @@ type PdMsg struct {
 	StuckVdMsgList []*StuckVdMsg `protobuf:"bytes,17,rep,name=stuck_vd_msg_list,json=stuckVdMsgList,proto3" json:"stuck_vd_msg_list,omitempty"`
 	LabelList      []string      `protobuf:"bytes,50,rep,name=label_list,json=labelList,proto3" json:"label_list,omitempty"` // KEY=VALUE each, by key
 	Description    string        `protobuf:"bytes,51,opt,name=description,proto3" json:"description,omitempty"`
-	unknownFields  protoimpl.UnknownFields
-	sizeCache      protoimpl.SizeCache
+	// The vds on it, by array and place in that, those that are being deleted too; GetDn with
+	// with_vds only, which shows the first 5000 of the dn. vd_cnt counts all.
+	HeldVdMsgList []*VdMsg `protobuf:"bytes,150,rep,name=held_vd_msg_list,json=heldVdMsgList,proto3" json:"held_vd_msg_list,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
 }
 
 func (x *PdMsg) Reset() {
@@ -1484,6 +1495,13 @@ func (x *PdMsg) GetDescription() string {
 		return x.Description
 	}
 	return ""
+}
+
+func (x *PdMsg) GetHeldVdMsgList() []*VdMsg {
+	if x != nil {
+		return x.HeldVdMsgList
+	}
+	return nil
 }
 
 type CreatePdRequest struct {
@@ -2795,8 +2813,11 @@ type CnMsg struct {
 	LabelList         []string         `protobuf:"bytes,50,rep,name=label_list,json=labelList,proto3" json:"label_list,omitempty"`                             // KEY=VALUE each, by key
 	Description       string           `protobuf:"bytes,51,opt,name=description,proto3" json:"description,omitempty"`
 	CnAddr            string           `protobuf:"bytes,140,opt,name=cn_addr,json=cnAddr,proto3" json:"cn_addr,omitempty"` // host:port of its agent
-	unknownFields     protoimpl.UnknownFields
-	sizeCache         protoimpl.SizeCache
+	// The first 5000 controllers on it, by array, those that are being deleted too; get with
+	// with_cntlrs only. cntlr_cnt counts all.
+	HeldCntlrMsgList []*HeldCntlrMsg `protobuf:"bytes,150,rep,name=held_cntlr_msg_list,json=heldCntlrMsgList,proto3" json:"held_cntlr_msg_list,omitempty"`
+	unknownFields    protoimpl.UnknownFields
+	sizeCache        protoimpl.SizeCache
 }
 
 func (x *CnMsg) Reset() {
@@ -2962,6 +2983,215 @@ func (x *CnMsg) GetCnAddr() string {
 	return ""
 }
 
+func (x *CnMsg) GetHeldCntlrMsgList() []*HeldCntlrMsg {
+	if x != nil {
+		return x.HeldCntlrMsgList
+	}
+	return nil
+}
+
+// HeldCntlrMsg is a controller on a cn, with the exporters that hosts reach through it.
+type HeldCntlrMsg struct {
+	state          protoimpl.MessageState `protogen:"open.v1"`
+	CntlrId        string                 `protobuf:"bytes,1,opt,name=cntlr_id,json=cntlrId,proto3" json:"cntlr_id,omitempty"`
+	DaName         string                 `protobuf:"bytes,2,opt,name=da_name,json=daName,proto3" json:"da_name,omitempty"`
+	CntlrIdx       uint32                 `protobuf:"varint,3,opt,name=cntlr_idx,json=cntlrIdx,proto3" json:"cntlr_idx,omitempty"`
+	Primary        bool                   `protobuf:"varint,4,opt,name=primary,proto3" json:"primary,omitempty"`
+	PrimaryCn      string                 `protobuf:"bytes,5,opt,name=primary_cn,json=primaryCn,proto3" json:"primary_cn,omitempty"` // where the array's primary is, through which a secondary's hosts are served
+	Leaving        bool                   `protobuf:"varint,6,opt,name=leaving,proto3" json:"leaving,omitempty"`                     // it is being deleted
+	Error          bool                   `protobuf:"varint,7,opt,name=error,proto3" json:"error,omitempty"`
+	ErrorMsg       string                 `protobuf:"bytes,8,opt,name=error_msg,json=errorMsg,proto3" json:"error_msg,omitempty"`
+	ErrorTime      string                 `protobuf:"bytes,9,opt,name=error_time,json=errorTime,proto3" json:"error_time,omitempty"`
+	HeldExpMsgList []*HeldExpMsg          `protobuf:"bytes,10,rep,name=held_exp_msg_list,json=heldExpMsgList,proto3" json:"held_exp_msg_list,omitempty"` // by name
+	unknownFields  protoimpl.UnknownFields
+	sizeCache      protoimpl.SizeCache
+}
+
+func (x *HeldCntlrMsg) Reset() {
+	*x = HeldCntlrMsg{}
+	mi := &file_v1_portal_proto_msgTypes[42]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *HeldCntlrMsg) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*HeldCntlrMsg) ProtoMessage() {}
+
+func (x *HeldCntlrMsg) ProtoReflect() protoreflect.Message {
+	mi := &file_v1_portal_proto_msgTypes[42]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use HeldCntlrMsg.ProtoReflect.Descriptor instead.
+func (*HeldCntlrMsg) Descriptor() ([]byte, []int) {
+	return file_v1_portal_proto_rawDescGZIP(), []int{42}
+}
+
+func (x *HeldCntlrMsg) GetCntlrId() string {
+	if x != nil {
+		return x.CntlrId
+	}
+	return ""
+}
+
+func (x *HeldCntlrMsg) GetDaName() string {
+	if x != nil {
+		return x.DaName
+	}
+	return ""
+}
+
+func (x *HeldCntlrMsg) GetCntlrIdx() uint32 {
+	if x != nil {
+		return x.CntlrIdx
+	}
+	return 0
+}
+
+func (x *HeldCntlrMsg) GetPrimary() bool {
+	if x != nil {
+		return x.Primary
+	}
+	return false
+}
+
+func (x *HeldCntlrMsg) GetPrimaryCn() string {
+	if x != nil {
+		return x.PrimaryCn
+	}
+	return ""
+}
+
+func (x *HeldCntlrMsg) GetLeaving() bool {
+	if x != nil {
+		return x.Leaving
+	}
+	return false
+}
+
+func (x *HeldCntlrMsg) GetError() bool {
+	if x != nil {
+		return x.Error
+	}
+	return false
+}
+
+func (x *HeldCntlrMsg) GetErrorMsg() string {
+	if x != nil {
+		return x.ErrorMsg
+	}
+	return ""
+}
+
+func (x *HeldCntlrMsg) GetErrorTime() string {
+	if x != nil {
+		return x.ErrorTime
+	}
+	return ""
+}
+
+func (x *HeldCntlrMsg) GetHeldExpMsgList() []*HeldExpMsg {
+	if x != nil {
+		return x.HeldExpMsgList
+	}
+	return nil
+}
+
+// HeldExpMsg is an exporter as one controller shows it to hosts.
+type HeldExpMsg struct {
+	state            protoimpl.MessageState `protogen:"open.v1"`
+	ExpName          string                 `protobuf:"bytes,1,opt,name=exp_name,json=expName,proto3" json:"exp_name,omitempty"`
+	SnapName         string                 `protobuf:"bytes,2,opt,name=snap_name,json=snapName,proto3" json:"snap_name,omitempty"`                           // that it shows; "": the array
+	InitiatorNqnList []string               `protobuf:"bytes,3,rep,name=initiator_nqn_list,json=initiatorNqnList,proto3" json:"initiator_nqn_list,omitempty"` // hosts that are let in
+	Error            bool                   `protobuf:"varint,4,opt,name=error,proto3" json:"error,omitempty"`
+	ErrorMsg         string                 `protobuf:"bytes,5,opt,name=error_msg,json=errorMsg,proto3" json:"error_msg,omitempty"`
+	ErrorTime        string                 `protobuf:"bytes,6,opt,name=error_time,json=errorTime,proto3" json:"error_time,omitempty"`
+	unknownFields    protoimpl.UnknownFields
+	sizeCache        protoimpl.SizeCache
+}
+
+func (x *HeldExpMsg) Reset() {
+	*x = HeldExpMsg{}
+	mi := &file_v1_portal_proto_msgTypes[43]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *HeldExpMsg) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*HeldExpMsg) ProtoMessage() {}
+
+func (x *HeldExpMsg) ProtoReflect() protoreflect.Message {
+	mi := &file_v1_portal_proto_msgTypes[43]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use HeldExpMsg.ProtoReflect.Descriptor instead.
+func (*HeldExpMsg) Descriptor() ([]byte, []int) {
+	return file_v1_portal_proto_rawDescGZIP(), []int{43}
+}
+
+func (x *HeldExpMsg) GetExpName() string {
+	if x != nil {
+		return x.ExpName
+	}
+	return ""
+}
+
+func (x *HeldExpMsg) GetSnapName() string {
+	if x != nil {
+		return x.SnapName
+	}
+	return ""
+}
+
+func (x *HeldExpMsg) GetInitiatorNqnList() []string {
+	if x != nil {
+		return x.InitiatorNqnList
+	}
+	return nil
+}
+
+func (x *HeldExpMsg) GetError() bool {
+	if x != nil {
+		return x.Error
+	}
+	return false
+}
+
+func (x *HeldExpMsg) GetErrorMsg() string {
+	if x != nil {
+		return x.ErrorMsg
+	}
+	return ""
+}
+
+func (x *HeldExpMsg) GetErrorTime() string {
+	if x != nil {
+		return x.ErrorTime
+	}
+	return ""
+}
+
 // StuckCntlrMsg is a controller that is to leave its cn and cannot.
 type StuckCntlrMsg struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -2975,7 +3205,7 @@ type StuckCntlrMsg struct {
 
 func (x *StuckCntlrMsg) Reset() {
 	*x = StuckCntlrMsg{}
-	mi := &file_v1_portal_proto_msgTypes[42]
+	mi := &file_v1_portal_proto_msgTypes[44]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2987,7 +3217,7 @@ func (x *StuckCntlrMsg) String() string {
 func (*StuckCntlrMsg) ProtoMessage() {}
 
 func (x *StuckCntlrMsg) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_portal_proto_msgTypes[42]
+	mi := &file_v1_portal_proto_msgTypes[44]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3000,7 +3230,7 @@ func (x *StuckCntlrMsg) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StuckCntlrMsg.ProtoReflect.Descriptor instead.
 func (*StuckCntlrMsg) Descriptor() ([]byte, []int) {
-	return file_v1_portal_proto_rawDescGZIP(), []int{42}
+	return file_v1_portal_proto_rawDescGZIP(), []int{44}
 }
 
 func (x *StuckCntlrMsg) GetCntlrId() string {
@@ -3046,7 +3276,7 @@ type CreateCnRequest struct {
 
 func (x *CreateCnRequest) Reset() {
 	*x = CreateCnRequest{}
-	mi := &file_v1_portal_proto_msgTypes[43]
+	mi := &file_v1_portal_proto_msgTypes[45]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3058,7 +3288,7 @@ func (x *CreateCnRequest) String() string {
 func (*CreateCnRequest) ProtoMessage() {}
 
 func (x *CreateCnRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_portal_proto_msgTypes[43]
+	mi := &file_v1_portal_proto_msgTypes[45]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3071,7 +3301,7 @@ func (x *CreateCnRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CreateCnRequest.ProtoReflect.Descriptor instead.
 func (*CreateCnRequest) Descriptor() ([]byte, []int) {
-	return file_v1_portal_proto_rawDescGZIP(), []int{43}
+	return file_v1_portal_proto_rawDescGZIP(), []int{45}
 }
 
 func (x *CreateCnRequest) GetCnName() string {
@@ -3133,7 +3363,7 @@ type CreateCnReply struct {
 
 func (x *CreateCnReply) Reset() {
 	*x = CreateCnReply{}
-	mi := &file_v1_portal_proto_msgTypes[44]
+	mi := &file_v1_portal_proto_msgTypes[46]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3145,7 +3375,7 @@ func (x *CreateCnReply) String() string {
 func (*CreateCnReply) ProtoMessage() {}
 
 func (x *CreateCnReply) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_portal_proto_msgTypes[44]
+	mi := &file_v1_portal_proto_msgTypes[46]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3158,7 +3388,7 @@ func (x *CreateCnReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CreateCnReply.ProtoReflect.Descriptor instead.
 func (*CreateCnReply) Descriptor() ([]byte, []int) {
-	return file_v1_portal_proto_rawDescGZIP(), []int{44}
+	return file_v1_portal_proto_rawDescGZIP(), []int{46}
 }
 
 func (x *CreateCnReply) GetReplyInfo() *ReplyInfo {
@@ -3187,7 +3417,7 @@ type DeleteCnRequest struct {
 
 func (x *DeleteCnRequest) Reset() {
 	*x = DeleteCnRequest{}
-	mi := &file_v1_portal_proto_msgTypes[45]
+	mi := &file_v1_portal_proto_msgTypes[47]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3199,7 +3429,7 @@ func (x *DeleteCnRequest) String() string {
 func (*DeleteCnRequest) ProtoMessage() {}
 
 func (x *DeleteCnRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_portal_proto_msgTypes[45]
+	mi := &file_v1_portal_proto_msgTypes[47]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3212,7 +3442,7 @@ func (x *DeleteCnRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteCnRequest.ProtoReflect.Descriptor instead.
 func (*DeleteCnRequest) Descriptor() ([]byte, []int) {
-	return file_v1_portal_proto_rawDescGZIP(), []int{45}
+	return file_v1_portal_proto_rawDescGZIP(), []int{47}
 }
 
 func (x *DeleteCnRequest) GetCnName() string {
@@ -3238,7 +3468,7 @@ type DeleteCnReply struct {
 
 func (x *DeleteCnReply) Reset() {
 	*x = DeleteCnReply{}
-	mi := &file_v1_portal_proto_msgTypes[46]
+	mi := &file_v1_portal_proto_msgTypes[48]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3250,7 +3480,7 @@ func (x *DeleteCnReply) String() string {
 func (*DeleteCnReply) ProtoMessage() {}
 
 func (x *DeleteCnReply) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_portal_proto_msgTypes[46]
+	mi := &file_v1_portal_proto_msgTypes[48]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3263,7 +3493,7 @@ func (x *DeleteCnReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteCnReply.ProtoReflect.Descriptor instead.
 func (*DeleteCnReply) Descriptor() ([]byte, []int) {
-	return file_v1_portal_proto_rawDescGZIP(), []int{46}
+	return file_v1_portal_proto_rawDescGZIP(), []int{48}
 }
 
 func (x *DeleteCnReply) GetReplyInfo() *ReplyInfo {
@@ -3290,7 +3520,7 @@ type ModifyCnRequest struct {
 
 func (x *ModifyCnRequest) Reset() {
 	*x = ModifyCnRequest{}
-	mi := &file_v1_portal_proto_msgTypes[47]
+	mi := &file_v1_portal_proto_msgTypes[49]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3302,7 +3532,7 @@ func (x *ModifyCnRequest) String() string {
 func (*ModifyCnRequest) ProtoMessage() {}
 
 func (x *ModifyCnRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_portal_proto_msgTypes[47]
+	mi := &file_v1_portal_proto_msgTypes[49]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3315,7 +3545,7 @@ func (x *ModifyCnRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ModifyCnRequest.ProtoReflect.Descriptor instead.
 func (*ModifyCnRequest) Descriptor() ([]byte, []int) {
-	return file_v1_portal_proto_rawDescGZIP(), []int{47}
+	return file_v1_portal_proto_rawDescGZIP(), []int{49}
 }
 
 func (x *ModifyCnRequest) GetCnName() string {
@@ -3377,7 +3607,7 @@ type ModifyCnReply struct {
 
 func (x *ModifyCnReply) Reset() {
 	*x = ModifyCnReply{}
-	mi := &file_v1_portal_proto_msgTypes[48]
+	mi := &file_v1_portal_proto_msgTypes[50]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3389,7 +3619,7 @@ func (x *ModifyCnReply) String() string {
 func (*ModifyCnReply) ProtoMessage() {}
 
 func (x *ModifyCnReply) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_portal_proto_msgTypes[48]
+	mi := &file_v1_portal_proto_msgTypes[50]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3402,7 +3632,7 @@ func (x *ModifyCnReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ModifyCnReply.ProtoReflect.Descriptor instead.
 func (*ModifyCnReply) Descriptor() ([]byte, []int) {
-	return file_v1_portal_proto_rawDescGZIP(), []int{48}
+	return file_v1_portal_proto_rawDescGZIP(), []int{50}
 }
 
 func (x *ModifyCnReply) GetReplyInfo() *ReplyInfo {
@@ -3433,7 +3663,7 @@ type ListCnRequest struct {
 
 func (x *ListCnRequest) Reset() {
 	*x = ListCnRequest{}
-	mi := &file_v1_portal_proto_msgTypes[49]
+	mi := &file_v1_portal_proto_msgTypes[51]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3445,7 +3675,7 @@ func (x *ListCnRequest) String() string {
 func (*ListCnRequest) ProtoMessage() {}
 
 func (x *ListCnRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_portal_proto_msgTypes[49]
+	mi := &file_v1_portal_proto_msgTypes[51]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3458,7 +3688,7 @@ func (x *ListCnRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListCnRequest.ProtoReflect.Descriptor instead.
 func (*ListCnRequest) Descriptor() ([]byte, []int) {
-	return file_v1_portal_proto_rawDescGZIP(), []int{49}
+	return file_v1_portal_proto_rawDescGZIP(), []int{51}
 }
 
 func (x *ListCnRequest) GetLimit() uint32 {
@@ -3514,7 +3744,7 @@ type ListCnReply struct {
 
 func (x *ListCnReply) Reset() {
 	*x = ListCnReply{}
-	mi := &file_v1_portal_proto_msgTypes[50]
+	mi := &file_v1_portal_proto_msgTypes[52]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3526,7 +3756,7 @@ func (x *ListCnReply) String() string {
 func (*ListCnReply) ProtoMessage() {}
 
 func (x *ListCnReply) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_portal_proto_msgTypes[50]
+	mi := &file_v1_portal_proto_msgTypes[52]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3539,7 +3769,7 @@ func (x *ListCnReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListCnReply.ProtoReflect.Descriptor instead.
 func (*ListCnReply) Descriptor() ([]byte, []int) {
-	return file_v1_portal_proto_rawDescGZIP(), []int{50}
+	return file_v1_portal_proto_rawDescGZIP(), []int{52}
 }
 
 func (x *ListCnReply) GetReplyInfo() *ReplyInfo {
@@ -3566,13 +3796,14 @@ func (x *ListCnReply) GetNextToken() string {
 type GetCnRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	CnName        string                 `protobuf:"bytes,1,opt,name=cn_name,json=cnName,proto3" json:"cn_name,omitempty"`
+	WithCntlrs    bool                   `protobuf:"varint,150,opt,name=with_cntlrs,json=withCntlrs,proto3" json:"with_cntlrs,omitempty"` // the cn has its held_cntlr_msg_list
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *GetCnRequest) Reset() {
 	*x = GetCnRequest{}
-	mi := &file_v1_portal_proto_msgTypes[51]
+	mi := &file_v1_portal_proto_msgTypes[53]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3584,7 +3815,7 @@ func (x *GetCnRequest) String() string {
 func (*GetCnRequest) ProtoMessage() {}
 
 func (x *GetCnRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_portal_proto_msgTypes[51]
+	mi := &file_v1_portal_proto_msgTypes[53]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3597,7 +3828,7 @@ func (x *GetCnRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetCnRequest.ProtoReflect.Descriptor instead.
 func (*GetCnRequest) Descriptor() ([]byte, []int) {
-	return file_v1_portal_proto_rawDescGZIP(), []int{51}
+	return file_v1_portal_proto_rawDescGZIP(), []int{53}
 }
 
 func (x *GetCnRequest) GetCnName() string {
@@ -3605,6 +3836,13 @@ func (x *GetCnRequest) GetCnName() string {
 		return x.CnName
 	}
 	return ""
+}
+
+func (x *GetCnRequest) GetWithCntlrs() bool {
+	if x != nil {
+		return x.WithCntlrs
+	}
+	return false
 }
 
 type GetCnReply struct {
@@ -3617,7 +3855,7 @@ type GetCnReply struct {
 
 func (x *GetCnReply) Reset() {
 	*x = GetCnReply{}
-	mi := &file_v1_portal_proto_msgTypes[52]
+	mi := &file_v1_portal_proto_msgTypes[54]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3629,7 +3867,7 @@ func (x *GetCnReply) String() string {
 func (*GetCnReply) ProtoMessage() {}
 
 func (x *GetCnReply) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_portal_proto_msgTypes[52]
+	mi := &file_v1_portal_proto_msgTypes[54]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3642,7 +3880,7 @@ func (x *GetCnReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetCnReply.ProtoReflect.Descriptor instead.
 func (*GetCnReply) Descriptor() ([]byte, []int) {
-	return file_v1_portal_proto_rawDescGZIP(), []int{52}
+	return file_v1_portal_proto_rawDescGZIP(), []int{54}
 }
 
 func (x *GetCnReply) GetReplyInfo() *ReplyInfo {
@@ -3669,7 +3907,7 @@ type SyncupCnRequest struct {
 
 func (x *SyncupCnRequest) Reset() {
 	*x = SyncupCnRequest{}
-	mi := &file_v1_portal_proto_msgTypes[53]
+	mi := &file_v1_portal_proto_msgTypes[55]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3681,7 +3919,7 @@ func (x *SyncupCnRequest) String() string {
 func (*SyncupCnRequest) ProtoMessage() {}
 
 func (x *SyncupCnRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_portal_proto_msgTypes[53]
+	mi := &file_v1_portal_proto_msgTypes[55]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3694,7 +3932,7 @@ func (x *SyncupCnRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SyncupCnRequest.ProtoReflect.Descriptor instead.
 func (*SyncupCnRequest) Descriptor() ([]byte, []int) {
-	return file_v1_portal_proto_rawDescGZIP(), []int{53}
+	return file_v1_portal_proto_rawDescGZIP(), []int{55}
 }
 
 func (x *SyncupCnRequest) GetCnName() string {
@@ -3721,7 +3959,7 @@ type SyncupCnReply struct {
 
 func (x *SyncupCnReply) Reset() {
 	*x = SyncupCnReply{}
-	mi := &file_v1_portal_proto_msgTypes[54]
+	mi := &file_v1_portal_proto_msgTypes[56]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3733,7 +3971,7 @@ func (x *SyncupCnReply) String() string {
 func (*SyncupCnReply) ProtoMessage() {}
 
 func (x *SyncupCnReply) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_portal_proto_msgTypes[54]
+	mi := &file_v1_portal_proto_msgTypes[56]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3746,7 +3984,7 @@ func (x *SyncupCnReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SyncupCnReply.ProtoReflect.Descriptor instead.
 func (*SyncupCnReply) Descriptor() ([]byte, []int) {
-	return file_v1_portal_proto_rawDescGZIP(), []int{54}
+	return file_v1_portal_proto_rawDescGZIP(), []int{56}
 }
 
 func (x *SyncupCnReply) GetReplyInfo() *ReplyInfo {
@@ -3780,7 +4018,7 @@ type DrainCnRequest struct {
 
 func (x *DrainCnRequest) Reset() {
 	*x = DrainCnRequest{}
-	mi := &file_v1_portal_proto_msgTypes[55]
+	mi := &file_v1_portal_proto_msgTypes[57]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3792,7 +4030,7 @@ func (x *DrainCnRequest) String() string {
 func (*DrainCnRequest) ProtoMessage() {}
 
 func (x *DrainCnRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_portal_proto_msgTypes[55]
+	mi := &file_v1_portal_proto_msgTypes[57]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3805,7 +4043,7 @@ func (x *DrainCnRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DrainCnRequest.ProtoReflect.Descriptor instead.
 func (*DrainCnRequest) Descriptor() ([]byte, []int) {
-	return file_v1_portal_proto_rawDescGZIP(), []int{55}
+	return file_v1_portal_proto_rawDescGZIP(), []int{57}
 }
 
 func (x *DrainCnRequest) GetCnName() string {
@@ -3832,7 +4070,7 @@ type DrainCnReply struct {
 
 func (x *DrainCnReply) Reset() {
 	*x = DrainCnReply{}
-	mi := &file_v1_portal_proto_msgTypes[56]
+	mi := &file_v1_portal_proto_msgTypes[58]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3844,7 +4082,7 @@ func (x *DrainCnReply) String() string {
 func (*DrainCnReply) ProtoMessage() {}
 
 func (x *DrainCnReply) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_portal_proto_msgTypes[56]
+	mi := &file_v1_portal_proto_msgTypes[58]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3857,7 +4095,7 @@ func (x *DrainCnReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DrainCnReply.ProtoReflect.Descriptor instead.
 func (*DrainCnReply) Descriptor() ([]byte, []int) {
-	return file_v1_portal_proto_rawDescGZIP(), []int{56}
+	return file_v1_portal_proto_rawDescGZIP(), []int{58}
 }
 
 func (x *DrainCnReply) GetReplyInfo() *ReplyInfo {
@@ -3885,7 +4123,7 @@ type UndrainCnRequest struct {
 
 func (x *UndrainCnRequest) Reset() {
 	*x = UndrainCnRequest{}
-	mi := &file_v1_portal_proto_msgTypes[57]
+	mi := &file_v1_portal_proto_msgTypes[59]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3897,7 +4135,7 @@ func (x *UndrainCnRequest) String() string {
 func (*UndrainCnRequest) ProtoMessage() {}
 
 func (x *UndrainCnRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_portal_proto_msgTypes[57]
+	mi := &file_v1_portal_proto_msgTypes[59]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3910,7 +4148,7 @@ func (x *UndrainCnRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UndrainCnRequest.ProtoReflect.Descriptor instead.
 func (*UndrainCnRequest) Descriptor() ([]byte, []int) {
-	return file_v1_portal_proto_rawDescGZIP(), []int{57}
+	return file_v1_portal_proto_rawDescGZIP(), []int{59}
 }
 
 func (x *UndrainCnRequest) GetCnName() string {
@@ -3930,7 +4168,7 @@ type UndrainCnReply struct {
 
 func (x *UndrainCnReply) Reset() {
 	*x = UndrainCnReply{}
-	mi := &file_v1_portal_proto_msgTypes[58]
+	mi := &file_v1_portal_proto_msgTypes[60]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3942,7 +4180,7 @@ func (x *UndrainCnReply) String() string {
 func (*UndrainCnReply) ProtoMessage() {}
 
 func (x *UndrainCnReply) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_portal_proto_msgTypes[58]
+	mi := &file_v1_portal_proto_msgTypes[60]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3955,7 +4193,7 @@ func (x *UndrainCnReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UndrainCnReply.ProtoReflect.Descriptor instead.
 func (*UndrainCnReply) Descriptor() ([]byte, []int) {
-	return file_v1_portal_proto_rawDescGZIP(), []int{58}
+	return file_v1_portal_proto_rawDescGZIP(), []int{60}
 }
 
 func (x *UndrainCnReply) GetReplyInfo() *ReplyInfo {
@@ -4027,7 +4265,7 @@ type DaMsg struct {
 
 func (x *DaMsg) Reset() {
 	*x = DaMsg{}
-	mi := &file_v1_portal_proto_msgTypes[59]
+	mi := &file_v1_portal_proto_msgTypes[61]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4039,7 +4277,7 @@ func (x *DaMsg) String() string {
 func (*DaMsg) ProtoMessage() {}
 
 func (x *DaMsg) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_portal_proto_msgTypes[59]
+	mi := &file_v1_portal_proto_msgTypes[61]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4052,7 +4290,7 @@ func (x *DaMsg) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DaMsg.ProtoReflect.Descriptor instead.
 func (*DaMsg) Descriptor() ([]byte, []int) {
-	return file_v1_portal_proto_rawDescGZIP(), []int{59}
+	return file_v1_portal_proto_rawDescGZIP(), []int{61}
 }
 
 func (x *DaMsg) GetDaId() string {
@@ -4369,7 +4607,7 @@ type GrpMsg struct {
 
 func (x *GrpMsg) Reset() {
 	*x = GrpMsg{}
-	mi := &file_v1_portal_proto_msgTypes[60]
+	mi := &file_v1_portal_proto_msgTypes[62]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4381,7 +4619,7 @@ func (x *GrpMsg) String() string {
 func (*GrpMsg) ProtoMessage() {}
 
 func (x *GrpMsg) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_portal_proto_msgTypes[60]
+	mi := &file_v1_portal_proto_msgTypes[62]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4394,7 +4632,7 @@ func (x *GrpMsg) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GrpMsg.ProtoReflect.Descriptor instead.
 func (*GrpMsg) Descriptor() ([]byte, []int) {
-	return file_v1_portal_proto_rawDescGZIP(), []int{60}
+	return file_v1_portal_proto_rawDescGZIP(), []int{62}
 }
 
 func (x *GrpMsg) GetGrpId() string {
@@ -4446,6 +4684,7 @@ type VdMsg struct {
 	LackBytes          uint64                 `protobuf:"varint,10,opt,name=lack_bytes,json=lackBytes,proto3" json:"lack_bytes,omitempty"`                                // of a leg that is not a member, that are to be copied to it, as its primary said last
 	DaName             string                 `protobuf:"bytes,40,opt,name=da_name,json=daName,proto3" json:"da_name,omitempty"`                                          // get only
 	Leaving            bool                   `protobuf:"varint,41,opt,name=leaving,proto3" json:"leaving,omitempty"`                                                     // another takes its place, and it goes when that has all data
+	GrpIdx             uint32                 `protobuf:"varint,150,opt,name=grp_idx,json=grpIdx,proto3" json:"grp_idx,omitempty"`                                        // of the group of the array that it is in
 	RebuildPercent     uint32                 `protobuf:"varint,71,opt,name=rebuild_percent,json=rebuildPercent,proto3" json:"rebuild_percent,omitempty"`                 // of a target, of its data, that it has
 	RebuildBytesPerSec uint64                 `protobuf:"varint,72,opt,name=rebuild_bytes_per_sec,json=rebuildBytesPerSec,proto3" json:"rebuild_bytes_per_sec,omitempty"` // by which lack_bytes has fallen lately, 10 to 30 s; 0: not known
 	RebuildLeftSec     uint64                 `protobuf:"varint,73,opt,name=rebuild_left_sec,json=rebuildLeftSec,proto3" json:"rebuild_left_sec,omitempty"`               // seconds until lack_bytes is 0 at that rate; 0: not known
@@ -4455,7 +4694,7 @@ type VdMsg struct {
 
 func (x *VdMsg) Reset() {
 	*x = VdMsg{}
-	mi := &file_v1_portal_proto_msgTypes[61]
+	mi := &file_v1_portal_proto_msgTypes[63]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4467,7 +4706,7 @@ func (x *VdMsg) String() string {
 func (*VdMsg) ProtoMessage() {}
 
 func (x *VdMsg) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_portal_proto_msgTypes[61]
+	mi := &file_v1_portal_proto_msgTypes[63]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4480,7 +4719,7 @@ func (x *VdMsg) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VdMsg.ProtoReflect.Descriptor instead.
 func (*VdMsg) Descriptor() ([]byte, []int) {
-	return file_v1_portal_proto_rawDescGZIP(), []int{61}
+	return file_v1_portal_proto_rawDescGZIP(), []int{63}
 }
 
 func (x *VdMsg) GetVdId() string {
@@ -4567,6 +4806,13 @@ func (x *VdMsg) GetLeaving() bool {
 	return false
 }
 
+func (x *VdMsg) GetGrpIdx() uint32 {
+	if x != nil {
+		return x.GrpIdx
+	}
+	return 0
+}
+
 func (x *VdMsg) GetRebuildPercent() uint32 {
 	if x != nil {
 		return x.RebuildPercent
@@ -4603,7 +4849,7 @@ type ScrubMsg struct {
 
 func (x *ScrubMsg) Reset() {
 	*x = ScrubMsg{}
-	mi := &file_v1_portal_proto_msgTypes[62]
+	mi := &file_v1_portal_proto_msgTypes[64]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4615,7 +4861,7 @@ func (x *ScrubMsg) String() string {
 func (*ScrubMsg) ProtoMessage() {}
 
 func (x *ScrubMsg) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_portal_proto_msgTypes[62]
+	mi := &file_v1_portal_proto_msgTypes[64]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4628,7 +4874,7 @@ func (x *ScrubMsg) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ScrubMsg.ProtoReflect.Descriptor instead.
 func (*ScrubMsg) Descriptor() ([]byte, []int) {
-	return file_v1_portal_proto_rawDescGZIP(), []int{62}
+	return file_v1_portal_proto_rawDescGZIP(), []int{64}
 }
 
 func (x *ScrubMsg) GetState() string {
@@ -4688,7 +4934,7 @@ type CntlrMsg struct {
 
 func (x *CntlrMsg) Reset() {
 	*x = CntlrMsg{}
-	mi := &file_v1_portal_proto_msgTypes[63]
+	mi := &file_v1_portal_proto_msgTypes[65]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4700,7 +4946,7 @@ func (x *CntlrMsg) String() string {
 func (*CntlrMsg) ProtoMessage() {}
 
 func (x *CntlrMsg) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_portal_proto_msgTypes[63]
+	mi := &file_v1_portal_proto_msgTypes[65]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4713,7 +4959,7 @@ func (x *CntlrMsg) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CntlrMsg.ProtoReflect.Descriptor instead.
 func (*CntlrMsg) Descriptor() ([]byte, []int) {
-	return file_v1_portal_proto_rawDescGZIP(), []int{63}
+	return file_v1_portal_proto_rawDescGZIP(), []int{65}
 }
 
 func (x *CntlrMsg) GetCntlrId() string {
@@ -4799,7 +5045,7 @@ type CreateDaRequest struct {
 
 func (x *CreateDaRequest) Reset() {
 	*x = CreateDaRequest{}
-	mi := &file_v1_portal_proto_msgTypes[64]
+	mi := &file_v1_portal_proto_msgTypes[66]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4811,7 +5057,7 @@ func (x *CreateDaRequest) String() string {
 func (*CreateDaRequest) ProtoMessage() {}
 
 func (x *CreateDaRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_portal_proto_msgTypes[64]
+	mi := &file_v1_portal_proto_msgTypes[66]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4824,7 +5070,7 @@ func (x *CreateDaRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CreateDaRequest.ProtoReflect.Descriptor instead.
 func (*CreateDaRequest) Descriptor() ([]byte, []int) {
-	return file_v1_portal_proto_rawDescGZIP(), []int{64}
+	return file_v1_portal_proto_rawDescGZIP(), []int{66}
 }
 
 func (x *CreateDaRequest) GetDaName() string {
@@ -4971,7 +5217,7 @@ type CreateDaReply struct {
 
 func (x *CreateDaReply) Reset() {
 	*x = CreateDaReply{}
-	mi := &file_v1_portal_proto_msgTypes[65]
+	mi := &file_v1_portal_proto_msgTypes[67]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4983,7 +5229,7 @@ func (x *CreateDaReply) String() string {
 func (*CreateDaReply) ProtoMessage() {}
 
 func (x *CreateDaReply) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_portal_proto_msgTypes[65]
+	mi := &file_v1_portal_proto_msgTypes[67]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4996,7 +5242,7 @@ func (x *CreateDaReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CreateDaReply.ProtoReflect.Descriptor instead.
 func (*CreateDaReply) Descriptor() ([]byte, []int) {
-	return file_v1_portal_proto_rawDescGZIP(), []int{65}
+	return file_v1_portal_proto_rawDescGZIP(), []int{67}
 }
 
 func (x *CreateDaReply) GetReplyInfo() *ReplyInfo {
@@ -5032,7 +5278,7 @@ type DeleteDaRequest struct {
 
 func (x *DeleteDaRequest) Reset() {
 	*x = DeleteDaRequest{}
-	mi := &file_v1_portal_proto_msgTypes[66]
+	mi := &file_v1_portal_proto_msgTypes[68]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5044,7 +5290,7 @@ func (x *DeleteDaRequest) String() string {
 func (*DeleteDaRequest) ProtoMessage() {}
 
 func (x *DeleteDaRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_portal_proto_msgTypes[66]
+	mi := &file_v1_portal_proto_msgTypes[68]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5057,7 +5303,7 @@ func (x *DeleteDaRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteDaRequest.ProtoReflect.Descriptor instead.
 func (*DeleteDaRequest) Descriptor() ([]byte, []int) {
-	return file_v1_portal_proto_rawDescGZIP(), []int{66}
+	return file_v1_portal_proto_rawDescGZIP(), []int{68}
 }
 
 func (x *DeleteDaRequest) GetDaName() string {
@@ -5083,7 +5329,7 @@ type DeleteDaReply struct {
 
 func (x *DeleteDaReply) Reset() {
 	*x = DeleteDaReply{}
-	mi := &file_v1_portal_proto_msgTypes[67]
+	mi := &file_v1_portal_proto_msgTypes[69]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5095,7 +5341,7 @@ func (x *DeleteDaReply) String() string {
 func (*DeleteDaReply) ProtoMessage() {}
 
 func (x *DeleteDaReply) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_portal_proto_msgTypes[67]
+	mi := &file_v1_portal_proto_msgTypes[69]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5108,7 +5354,7 @@ func (x *DeleteDaReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteDaReply.ProtoReflect.Descriptor instead.
 func (*DeleteDaReply) Descriptor() ([]byte, []int) {
-	return file_v1_portal_proto_rawDescGZIP(), []int{67}
+	return file_v1_portal_proto_rawDescGZIP(), []int{69}
 }
 
 func (x *DeleteDaReply) GetReplyInfo() *ReplyInfo {
@@ -5129,7 +5375,7 @@ type UndeleteDaRequest struct {
 
 func (x *UndeleteDaRequest) Reset() {
 	*x = UndeleteDaRequest{}
-	mi := &file_v1_portal_proto_msgTypes[68]
+	mi := &file_v1_portal_proto_msgTypes[70]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5141,7 +5387,7 @@ func (x *UndeleteDaRequest) String() string {
 func (*UndeleteDaRequest) ProtoMessage() {}
 
 func (x *UndeleteDaRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_portal_proto_msgTypes[68]
+	mi := &file_v1_portal_proto_msgTypes[70]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5154,7 +5400,7 @@ func (x *UndeleteDaRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UndeleteDaRequest.ProtoReflect.Descriptor instead.
 func (*UndeleteDaRequest) Descriptor() ([]byte, []int) {
-	return file_v1_portal_proto_rawDescGZIP(), []int{68}
+	return file_v1_portal_proto_rawDescGZIP(), []int{70}
 }
 
 func (x *UndeleteDaRequest) GetDaName() string {
@@ -5188,7 +5434,7 @@ type UndeleteDaReply struct {
 
 func (x *UndeleteDaReply) Reset() {
 	*x = UndeleteDaReply{}
-	mi := &file_v1_portal_proto_msgTypes[69]
+	mi := &file_v1_portal_proto_msgTypes[71]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5200,7 +5446,7 @@ func (x *UndeleteDaReply) String() string {
 func (*UndeleteDaReply) ProtoMessage() {}
 
 func (x *UndeleteDaReply) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_portal_proto_msgTypes[69]
+	mi := &file_v1_portal_proto_msgTypes[71]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5213,7 +5459,7 @@ func (x *UndeleteDaReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UndeleteDaReply.ProtoReflect.Descriptor instead.
 func (*UndeleteDaReply) Descriptor() ([]byte, []int) {
-	return file_v1_portal_proto_rawDescGZIP(), []int{69}
+	return file_v1_portal_proto_rawDescGZIP(), []int{71}
 }
 
 func (x *UndeleteDaReply) GetReplyInfo() *ReplyInfo {
@@ -5256,7 +5502,7 @@ type ModifyDaRequest struct {
 
 func (x *ModifyDaRequest) Reset() {
 	*x = ModifyDaRequest{}
-	mi := &file_v1_portal_proto_msgTypes[70]
+	mi := &file_v1_portal_proto_msgTypes[72]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5268,7 +5514,7 @@ func (x *ModifyDaRequest) String() string {
 func (*ModifyDaRequest) ProtoMessage() {}
 
 func (x *ModifyDaRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_portal_proto_msgTypes[70]
+	mi := &file_v1_portal_proto_msgTypes[72]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5281,7 +5527,7 @@ func (x *ModifyDaRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ModifyDaRequest.ProtoReflect.Descriptor instead.
 func (*ModifyDaRequest) Descriptor() ([]byte, []int) {
-	return file_v1_portal_proto_rawDescGZIP(), []int{70}
+	return file_v1_portal_proto_rawDescGZIP(), []int{72}
 }
 
 func (x *ModifyDaRequest) GetDaName() string {
@@ -5399,7 +5645,7 @@ type ModifyDaReply struct {
 
 func (x *ModifyDaReply) Reset() {
 	*x = ModifyDaReply{}
-	mi := &file_v1_portal_proto_msgTypes[71]
+	mi := &file_v1_portal_proto_msgTypes[73]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5411,7 +5657,7 @@ func (x *ModifyDaReply) String() string {
 func (*ModifyDaReply) ProtoMessage() {}
 
 func (x *ModifyDaReply) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_portal_proto_msgTypes[71]
+	mi := &file_v1_portal_proto_msgTypes[73]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5424,7 +5670,7 @@ func (x *ModifyDaReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ModifyDaReply.ProtoReflect.Descriptor instead.
 func (*ModifyDaReply) Descriptor() ([]byte, []int) {
-	return file_v1_portal_proto_rawDescGZIP(), []int{71}
+	return file_v1_portal_proto_rawDescGZIP(), []int{73}
 }
 
 func (x *ModifyDaReply) GetReplyInfo() *ReplyInfo {
@@ -5454,7 +5700,7 @@ type ListDaRequest struct {
 
 func (x *ListDaRequest) Reset() {
 	*x = ListDaRequest{}
-	mi := &file_v1_portal_proto_msgTypes[72]
+	mi := &file_v1_portal_proto_msgTypes[74]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5466,7 +5712,7 @@ func (x *ListDaRequest) String() string {
 func (*ListDaRequest) ProtoMessage() {}
 
 func (x *ListDaRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_portal_proto_msgTypes[72]
+	mi := &file_v1_portal_proto_msgTypes[74]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5479,7 +5725,7 @@ func (x *ListDaRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListDaRequest.ProtoReflect.Descriptor instead.
 func (*ListDaRequest) Descriptor() ([]byte, []int) {
-	return file_v1_portal_proto_rawDescGZIP(), []int{72}
+	return file_v1_portal_proto_rawDescGZIP(), []int{74}
 }
 
 func (x *ListDaRequest) GetLimit() uint32 {
@@ -5528,7 +5774,7 @@ type ListDaReply struct {
 
 func (x *ListDaReply) Reset() {
 	*x = ListDaReply{}
-	mi := &file_v1_portal_proto_msgTypes[73]
+	mi := &file_v1_portal_proto_msgTypes[75]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5540,7 +5786,7 @@ func (x *ListDaReply) String() string {
 func (*ListDaReply) ProtoMessage() {}
 
 func (x *ListDaReply) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_portal_proto_msgTypes[73]
+	mi := &file_v1_portal_proto_msgTypes[75]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5553,7 +5799,7 @@ func (x *ListDaReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListDaReply.ProtoReflect.Descriptor instead.
 func (*ListDaReply) Descriptor() ([]byte, []int) {
-	return file_v1_portal_proto_rawDescGZIP(), []int{73}
+	return file_v1_portal_proto_rawDescGZIP(), []int{75}
 }
 
 func (x *ListDaReply) GetReplyInfo() *ReplyInfo {
@@ -5586,7 +5832,7 @@ type GetDaRequest struct {
 
 func (x *GetDaRequest) Reset() {
 	*x = GetDaRequest{}
-	mi := &file_v1_portal_proto_msgTypes[74]
+	mi := &file_v1_portal_proto_msgTypes[76]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5598,7 +5844,7 @@ func (x *GetDaRequest) String() string {
 func (*GetDaRequest) ProtoMessage() {}
 
 func (x *GetDaRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_portal_proto_msgTypes[74]
+	mi := &file_v1_portal_proto_msgTypes[76]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5611,7 +5857,7 @@ func (x *GetDaRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetDaRequest.ProtoReflect.Descriptor instead.
 func (*GetDaRequest) Descriptor() ([]byte, []int) {
-	return file_v1_portal_proto_rawDescGZIP(), []int{74}
+	return file_v1_portal_proto_rawDescGZIP(), []int{76}
 }
 
 func (x *GetDaRequest) GetDaName() string {
@@ -5631,7 +5877,7 @@ type GetDaReply struct {
 
 func (x *GetDaReply) Reset() {
 	*x = GetDaReply{}
-	mi := &file_v1_portal_proto_msgTypes[75]
+	mi := &file_v1_portal_proto_msgTypes[77]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5643,7 +5889,7 @@ func (x *GetDaReply) String() string {
 func (*GetDaReply) ProtoMessage() {}
 
 func (x *GetDaReply) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_portal_proto_msgTypes[75]
+	mi := &file_v1_portal_proto_msgTypes[77]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5656,7 +5902,7 @@ func (x *GetDaReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetDaReply.ProtoReflect.Descriptor instead.
 func (*GetDaReply) Descriptor() ([]byte, []int) {
-	return file_v1_portal_proto_rawDescGZIP(), []int{75}
+	return file_v1_portal_proto_rawDescGZIP(), []int{77}
 }
 
 func (x *GetDaReply) GetReplyInfo() *ReplyInfo {
@@ -5682,7 +5928,7 @@ type SyncupDaRequest struct {
 
 func (x *SyncupDaRequest) Reset() {
 	*x = SyncupDaRequest{}
-	mi := &file_v1_portal_proto_msgTypes[76]
+	mi := &file_v1_portal_proto_msgTypes[78]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5694,7 +5940,7 @@ func (x *SyncupDaRequest) String() string {
 func (*SyncupDaRequest) ProtoMessage() {}
 
 func (x *SyncupDaRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_portal_proto_msgTypes[76]
+	mi := &file_v1_portal_proto_msgTypes[78]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5707,7 +5953,7 @@ func (x *SyncupDaRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SyncupDaRequest.ProtoReflect.Descriptor instead.
 func (*SyncupDaRequest) Descriptor() ([]byte, []int) {
-	return file_v1_portal_proto_rawDescGZIP(), []int{76}
+	return file_v1_portal_proto_rawDescGZIP(), []int{78}
 }
 
 func (x *SyncupDaRequest) GetDaName() string {
@@ -5727,7 +5973,7 @@ type SyncupDaReply struct {
 
 func (x *SyncupDaReply) Reset() {
 	*x = SyncupDaReply{}
-	mi := &file_v1_portal_proto_msgTypes[77]
+	mi := &file_v1_portal_proto_msgTypes[79]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5739,7 +5985,7 @@ func (x *SyncupDaReply) String() string {
 func (*SyncupDaReply) ProtoMessage() {}
 
 func (x *SyncupDaReply) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_portal_proto_msgTypes[77]
+	mi := &file_v1_portal_proto_msgTypes[79]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5752,7 +5998,7 @@ func (x *SyncupDaReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SyncupDaReply.ProtoReflect.Descriptor instead.
 func (*SyncupDaReply) Descriptor() ([]byte, []int) {
-	return file_v1_portal_proto_rawDescGZIP(), []int{77}
+	return file_v1_portal_proto_rawDescGZIP(), []int{79}
 }
 
 func (x *SyncupDaReply) GetReplyInfo() *ReplyInfo {
@@ -5780,7 +6026,7 @@ type FailoverDaRequest struct {
 
 func (x *FailoverDaRequest) Reset() {
 	*x = FailoverDaRequest{}
-	mi := &file_v1_portal_proto_msgTypes[78]
+	mi := &file_v1_portal_proto_msgTypes[80]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5792,7 +6038,7 @@ func (x *FailoverDaRequest) String() string {
 func (*FailoverDaRequest) ProtoMessage() {}
 
 func (x *FailoverDaRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_portal_proto_msgTypes[78]
+	mi := &file_v1_portal_proto_msgTypes[80]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5805,7 +6051,7 @@ func (x *FailoverDaRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FailoverDaRequest.ProtoReflect.Descriptor instead.
 func (*FailoverDaRequest) Descriptor() ([]byte, []int) {
-	return file_v1_portal_proto_rawDescGZIP(), []int{78}
+	return file_v1_portal_proto_rawDescGZIP(), []int{80}
 }
 
 func (x *FailoverDaRequest) GetDaName() string {
@@ -5832,7 +6078,7 @@ type FailoverDaReply struct {
 
 func (x *FailoverDaReply) Reset() {
 	*x = FailoverDaReply{}
-	mi := &file_v1_portal_proto_msgTypes[79]
+	mi := &file_v1_portal_proto_msgTypes[81]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5844,7 +6090,7 @@ func (x *FailoverDaReply) String() string {
 func (*FailoverDaReply) ProtoMessage() {}
 
 func (x *FailoverDaReply) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_portal_proto_msgTypes[79]
+	mi := &file_v1_portal_proto_msgTypes[81]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5857,7 +6103,7 @@ func (x *FailoverDaReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FailoverDaReply.ProtoReflect.Descriptor instead.
 func (*FailoverDaReply) Descriptor() ([]byte, []int) {
-	return file_v1_portal_proto_rawDescGZIP(), []int{79}
+	return file_v1_portal_proto_rawDescGZIP(), []int{81}
 }
 
 func (x *FailoverDaReply) GetReplyInfo() *ReplyInfo {
@@ -5887,7 +6133,7 @@ type RecoverDaRequest struct {
 
 func (x *RecoverDaRequest) Reset() {
 	*x = RecoverDaRequest{}
-	mi := &file_v1_portal_proto_msgTypes[80]
+	mi := &file_v1_portal_proto_msgTypes[82]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5899,7 +6145,7 @@ func (x *RecoverDaRequest) String() string {
 func (*RecoverDaRequest) ProtoMessage() {}
 
 func (x *RecoverDaRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_portal_proto_msgTypes[80]
+	mi := &file_v1_portal_proto_msgTypes[82]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5912,7 +6158,7 @@ func (x *RecoverDaRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RecoverDaRequest.ProtoReflect.Descriptor instead.
 func (*RecoverDaRequest) Descriptor() ([]byte, []int) {
-	return file_v1_portal_proto_rawDescGZIP(), []int{80}
+	return file_v1_portal_proto_rawDescGZIP(), []int{82}
 }
 
 func (x *RecoverDaRequest) GetDaName() string {
@@ -5946,7 +6192,7 @@ type RecoverDaReply struct {
 
 func (x *RecoverDaReply) Reset() {
 	*x = RecoverDaReply{}
-	mi := &file_v1_portal_proto_msgTypes[81]
+	mi := &file_v1_portal_proto_msgTypes[83]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5958,7 +6204,7 @@ func (x *RecoverDaReply) String() string {
 func (*RecoverDaReply) ProtoMessage() {}
 
 func (x *RecoverDaReply) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_portal_proto_msgTypes[81]
+	mi := &file_v1_portal_proto_msgTypes[83]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5971,7 +6217,7 @@ func (x *RecoverDaReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RecoverDaReply.ProtoReflect.Descriptor instead.
 func (*RecoverDaReply) Descriptor() ([]byte, []int) {
-	return file_v1_portal_proto_rawDescGZIP(), []int{81}
+	return file_v1_portal_proto_rawDescGZIP(), []int{83}
 }
 
 func (x *RecoverDaReply) GetReplyInfo() *ReplyInfo {
@@ -6004,7 +6250,7 @@ type ScrubDaRequest struct {
 
 func (x *ScrubDaRequest) Reset() {
 	*x = ScrubDaRequest{}
-	mi := &file_v1_portal_proto_msgTypes[82]
+	mi := &file_v1_portal_proto_msgTypes[84]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6016,7 +6262,7 @@ func (x *ScrubDaRequest) String() string {
 func (*ScrubDaRequest) ProtoMessage() {}
 
 func (x *ScrubDaRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_portal_proto_msgTypes[82]
+	mi := &file_v1_portal_proto_msgTypes[84]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6029,7 +6275,7 @@ func (x *ScrubDaRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ScrubDaRequest.ProtoReflect.Descriptor instead.
 func (*ScrubDaRequest) Descriptor() ([]byte, []int) {
-	return file_v1_portal_proto_rawDescGZIP(), []int{82}
+	return file_v1_portal_proto_rawDescGZIP(), []int{84}
 }
 
 func (x *ScrubDaRequest) GetDaName() string {
@@ -6063,7 +6309,7 @@ type ScrubDaReply struct {
 
 func (x *ScrubDaReply) Reset() {
 	*x = ScrubDaReply{}
-	mi := &file_v1_portal_proto_msgTypes[83]
+	mi := &file_v1_portal_proto_msgTypes[85]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6075,7 +6321,7 @@ func (x *ScrubDaReply) String() string {
 func (*ScrubDaReply) ProtoMessage() {}
 
 func (x *ScrubDaReply) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_portal_proto_msgTypes[83]
+	mi := &file_v1_portal_proto_msgTypes[85]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6088,7 +6334,7 @@ func (x *ScrubDaReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ScrubDaReply.ProtoReflect.Descriptor instead.
 func (*ScrubDaReply) Descriptor() ([]byte, []int) {
-	return file_v1_portal_proto_rawDescGZIP(), []int{83}
+	return file_v1_portal_proto_rawDescGZIP(), []int{85}
 }
 
 func (x *ScrubDaReply) GetReplyInfo() *ReplyInfo {
@@ -6130,7 +6376,7 @@ type SnapMsg struct {
 
 func (x *SnapMsg) Reset() {
 	*x = SnapMsg{}
-	mi := &file_v1_portal_proto_msgTypes[84]
+	mi := &file_v1_portal_proto_msgTypes[86]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6142,7 +6388,7 @@ func (x *SnapMsg) String() string {
 func (*SnapMsg) ProtoMessage() {}
 
 func (x *SnapMsg) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_portal_proto_msgTypes[84]
+	mi := &file_v1_portal_proto_msgTypes[86]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6155,7 +6401,7 @@ func (x *SnapMsg) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SnapMsg.ProtoReflect.Descriptor instead.
 func (*SnapMsg) Descriptor() ([]byte, []int) {
-	return file_v1_portal_proto_rawDescGZIP(), []int{84}
+	return file_v1_portal_proto_rawDescGZIP(), []int{86}
 }
 
 func (x *SnapMsg) GetSnapId() string {
@@ -6284,7 +6530,7 @@ type CreateSnapRequest struct {
 
 func (x *CreateSnapRequest) Reset() {
 	*x = CreateSnapRequest{}
-	mi := &file_v1_portal_proto_msgTypes[85]
+	mi := &file_v1_portal_proto_msgTypes[87]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6296,7 +6542,7 @@ func (x *CreateSnapRequest) String() string {
 func (*CreateSnapRequest) ProtoMessage() {}
 
 func (x *CreateSnapRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_portal_proto_msgTypes[85]
+	mi := &file_v1_portal_proto_msgTypes[87]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6309,7 +6555,7 @@ func (x *CreateSnapRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CreateSnapRequest.ProtoReflect.Descriptor instead.
 func (*CreateSnapRequest) Descriptor() ([]byte, []int) {
-	return file_v1_portal_proto_rawDescGZIP(), []int{85}
+	return file_v1_portal_proto_rawDescGZIP(), []int{87}
 }
 
 func (x *CreateSnapRequest) GetDaName() string {
@@ -6352,7 +6598,7 @@ type CreateSnapReply struct {
 
 func (x *CreateSnapReply) Reset() {
 	*x = CreateSnapReply{}
-	mi := &file_v1_portal_proto_msgTypes[86]
+	mi := &file_v1_portal_proto_msgTypes[88]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6364,7 +6610,7 @@ func (x *CreateSnapReply) String() string {
 func (*CreateSnapReply) ProtoMessage() {}
 
 func (x *CreateSnapReply) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_portal_proto_msgTypes[86]
+	mi := &file_v1_portal_proto_msgTypes[88]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6377,7 +6623,7 @@ func (x *CreateSnapReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CreateSnapReply.ProtoReflect.Descriptor instead.
 func (*CreateSnapReply) Descriptor() ([]byte, []int) {
-	return file_v1_portal_proto_rawDescGZIP(), []int{86}
+	return file_v1_portal_proto_rawDescGZIP(), []int{88}
 }
 
 func (x *CreateSnapReply) GetReplyInfo() *ReplyInfo {
@@ -6418,7 +6664,7 @@ type DeleteSnapRequest struct {
 
 func (x *DeleteSnapRequest) Reset() {
 	*x = DeleteSnapRequest{}
-	mi := &file_v1_portal_proto_msgTypes[87]
+	mi := &file_v1_portal_proto_msgTypes[89]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6430,7 +6676,7 @@ func (x *DeleteSnapRequest) String() string {
 func (*DeleteSnapRequest) ProtoMessage() {}
 
 func (x *DeleteSnapRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_portal_proto_msgTypes[87]
+	mi := &file_v1_portal_proto_msgTypes[89]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6443,7 +6689,7 @@ func (x *DeleteSnapRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteSnapRequest.ProtoReflect.Descriptor instead.
 func (*DeleteSnapRequest) Descriptor() ([]byte, []int) {
-	return file_v1_portal_proto_rawDescGZIP(), []int{87}
+	return file_v1_portal_proto_rawDescGZIP(), []int{89}
 }
 
 func (x *DeleteSnapRequest) GetDaName() string {
@@ -6469,7 +6715,7 @@ type DeleteSnapReply struct {
 
 func (x *DeleteSnapReply) Reset() {
 	*x = DeleteSnapReply{}
-	mi := &file_v1_portal_proto_msgTypes[88]
+	mi := &file_v1_portal_proto_msgTypes[90]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6481,7 +6727,7 @@ func (x *DeleteSnapReply) String() string {
 func (*DeleteSnapReply) ProtoMessage() {}
 
 func (x *DeleteSnapReply) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_portal_proto_msgTypes[88]
+	mi := &file_v1_portal_proto_msgTypes[90]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6494,7 +6740,7 @@ func (x *DeleteSnapReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteSnapReply.ProtoReflect.Descriptor instead.
 func (*DeleteSnapReply) Descriptor() ([]byte, []int) {
-	return file_v1_portal_proto_rawDescGZIP(), []int{88}
+	return file_v1_portal_proto_rawDescGZIP(), []int{90}
 }
 
 func (x *DeleteSnapReply) GetReplyInfo() *ReplyInfo {
@@ -6514,7 +6760,7 @@ type RollbackSnapRequest struct {
 
 func (x *RollbackSnapRequest) Reset() {
 	*x = RollbackSnapRequest{}
-	mi := &file_v1_portal_proto_msgTypes[89]
+	mi := &file_v1_portal_proto_msgTypes[91]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6526,7 +6772,7 @@ func (x *RollbackSnapRequest) String() string {
 func (*RollbackSnapRequest) ProtoMessage() {}
 
 func (x *RollbackSnapRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_portal_proto_msgTypes[89]
+	mi := &file_v1_portal_proto_msgTypes[91]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6539,7 +6785,7 @@ func (x *RollbackSnapRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RollbackSnapRequest.ProtoReflect.Descriptor instead.
 func (*RollbackSnapRequest) Descriptor() ([]byte, []int) {
-	return file_v1_portal_proto_rawDescGZIP(), []int{89}
+	return file_v1_portal_proto_rawDescGZIP(), []int{91}
 }
 
 func (x *RollbackSnapRequest) GetDaName() string {
@@ -6566,7 +6812,7 @@ type RollbackSnapReply struct {
 
 func (x *RollbackSnapReply) Reset() {
 	*x = RollbackSnapReply{}
-	mi := &file_v1_portal_proto_msgTypes[90]
+	mi := &file_v1_portal_proto_msgTypes[92]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6578,7 +6824,7 @@ func (x *RollbackSnapReply) String() string {
 func (*RollbackSnapReply) ProtoMessage() {}
 
 func (x *RollbackSnapReply) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_portal_proto_msgTypes[90]
+	mi := &file_v1_portal_proto_msgTypes[92]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6591,7 +6837,7 @@ func (x *RollbackSnapReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RollbackSnapReply.ProtoReflect.Descriptor instead.
 func (*RollbackSnapReply) Descriptor() ([]byte, []int) {
-	return file_v1_portal_proto_rawDescGZIP(), []int{90}
+	return file_v1_portal_proto_rawDescGZIP(), []int{92}
 }
 
 func (x *RollbackSnapReply) GetReplyInfo() *ReplyInfo {
@@ -6621,7 +6867,7 @@ type ModifySnapRequest struct {
 
 func (x *ModifySnapRequest) Reset() {
 	*x = ModifySnapRequest{}
-	mi := &file_v1_portal_proto_msgTypes[91]
+	mi := &file_v1_portal_proto_msgTypes[93]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6633,7 +6879,7 @@ func (x *ModifySnapRequest) String() string {
 func (*ModifySnapRequest) ProtoMessage() {}
 
 func (x *ModifySnapRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_portal_proto_msgTypes[91]
+	mi := &file_v1_portal_proto_msgTypes[93]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6646,7 +6892,7 @@ func (x *ModifySnapRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ModifySnapRequest.ProtoReflect.Descriptor instead.
 func (*ModifySnapRequest) Descriptor() ([]byte, []int) {
-	return file_v1_portal_proto_rawDescGZIP(), []int{91}
+	return file_v1_portal_proto_rawDescGZIP(), []int{93}
 }
 
 func (x *ModifySnapRequest) GetDaName() string {
@@ -6694,7 +6940,7 @@ type ModifySnapReply struct {
 
 func (x *ModifySnapReply) Reset() {
 	*x = ModifySnapReply{}
-	mi := &file_v1_portal_proto_msgTypes[92]
+	mi := &file_v1_portal_proto_msgTypes[94]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6706,7 +6952,7 @@ func (x *ModifySnapReply) String() string {
 func (*ModifySnapReply) ProtoMessage() {}
 
 func (x *ModifySnapReply) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_portal_proto_msgTypes[92]
+	mi := &file_v1_portal_proto_msgTypes[94]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6719,7 +6965,7 @@ func (x *ModifySnapReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ModifySnapReply.ProtoReflect.Descriptor instead.
 func (*ModifySnapReply) Descriptor() ([]byte, []int) {
-	return file_v1_portal_proto_rawDescGZIP(), []int{92}
+	return file_v1_portal_proto_rawDescGZIP(), []int{94}
 }
 
 func (x *ModifySnapReply) GetReplyInfo() *ReplyInfo {
@@ -6749,7 +6995,7 @@ type ListSnapRequest struct {
 
 func (x *ListSnapRequest) Reset() {
 	*x = ListSnapRequest{}
-	mi := &file_v1_portal_proto_msgTypes[93]
+	mi := &file_v1_portal_proto_msgTypes[95]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6761,7 +7007,7 @@ func (x *ListSnapRequest) String() string {
 func (*ListSnapRequest) ProtoMessage() {}
 
 func (x *ListSnapRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_portal_proto_msgTypes[93]
+	mi := &file_v1_portal_proto_msgTypes[95]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6774,7 +7020,7 @@ func (x *ListSnapRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListSnapRequest.ProtoReflect.Descriptor instead.
 func (*ListSnapRequest) Descriptor() ([]byte, []int) {
-	return file_v1_portal_proto_rawDescGZIP(), []int{93}
+	return file_v1_portal_proto_rawDescGZIP(), []int{95}
 }
 
 func (x *ListSnapRequest) GetLimit() uint32 {
@@ -6823,7 +7069,7 @@ type ListSnapReply struct {
 
 func (x *ListSnapReply) Reset() {
 	*x = ListSnapReply{}
-	mi := &file_v1_portal_proto_msgTypes[94]
+	mi := &file_v1_portal_proto_msgTypes[96]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6835,7 +7081,7 @@ func (x *ListSnapReply) String() string {
 func (*ListSnapReply) ProtoMessage() {}
 
 func (x *ListSnapReply) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_portal_proto_msgTypes[94]
+	mi := &file_v1_portal_proto_msgTypes[96]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6848,7 +7094,7 @@ func (x *ListSnapReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListSnapReply.ProtoReflect.Descriptor instead.
 func (*ListSnapReply) Descriptor() ([]byte, []int) {
-	return file_v1_portal_proto_rawDescGZIP(), []int{94}
+	return file_v1_portal_proto_rawDescGZIP(), []int{96}
 }
 
 func (x *ListSnapReply) GetReplyInfo() *ReplyInfo {
@@ -6885,7 +7131,7 @@ type GetSnapRequest struct {
 
 func (x *GetSnapRequest) Reset() {
 	*x = GetSnapRequest{}
-	mi := &file_v1_portal_proto_msgTypes[95]
+	mi := &file_v1_portal_proto_msgTypes[97]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6897,7 +7143,7 @@ func (x *GetSnapRequest) String() string {
 func (*GetSnapRequest) ProtoMessage() {}
 
 func (x *GetSnapRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_portal_proto_msgTypes[95]
+	mi := &file_v1_portal_proto_msgTypes[97]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6910,7 +7156,7 @@ func (x *GetSnapRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetSnapRequest.ProtoReflect.Descriptor instead.
 func (*GetSnapRequest) Descriptor() ([]byte, []int) {
-	return file_v1_portal_proto_rawDescGZIP(), []int{95}
+	return file_v1_portal_proto_rawDescGZIP(), []int{97}
 }
 
 func (x *GetSnapRequest) GetDaName() string {
@@ -6944,7 +7190,7 @@ type GetSnapReply struct {
 
 func (x *GetSnapReply) Reset() {
 	*x = GetSnapReply{}
-	mi := &file_v1_portal_proto_msgTypes[96]
+	mi := &file_v1_portal_proto_msgTypes[98]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6956,7 +7202,7 @@ func (x *GetSnapReply) String() string {
 func (*GetSnapReply) ProtoMessage() {}
 
 func (x *GetSnapReply) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_portal_proto_msgTypes[96]
+	mi := &file_v1_portal_proto_msgTypes[98]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6969,7 +7215,7 @@ func (x *GetSnapReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetSnapReply.ProtoReflect.Descriptor instead.
 func (*GetSnapReply) Descriptor() ([]byte, []int) {
-	return file_v1_portal_proto_rawDescGZIP(), []int{96}
+	return file_v1_portal_proto_rawDescGZIP(), []int{98}
 }
 
 func (x *GetSnapReply) GetReplyInfo() *ReplyInfo {
@@ -7007,7 +7253,7 @@ type ExpMsg struct {
 
 func (x *ExpMsg) Reset() {
 	*x = ExpMsg{}
-	mi := &file_v1_portal_proto_msgTypes[97]
+	mi := &file_v1_portal_proto_msgTypes[99]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7019,7 +7265,7 @@ func (x *ExpMsg) String() string {
 func (*ExpMsg) ProtoMessage() {}
 
 func (x *ExpMsg) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_portal_proto_msgTypes[97]
+	mi := &file_v1_portal_proto_msgTypes[99]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7032,7 +7278,7 @@ func (x *ExpMsg) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExpMsg.ProtoReflect.Descriptor instead.
 func (*ExpMsg) Descriptor() ([]byte, []int) {
-	return file_v1_portal_proto_rawDescGZIP(), []int{97}
+	return file_v1_portal_proto_rawDescGZIP(), []int{99}
 }
 
 func (x *ExpMsg) GetExpId() string {
@@ -7140,7 +7386,7 @@ type EsMsg struct {
 
 func (x *EsMsg) Reset() {
 	*x = EsMsg{}
-	mi := &file_v1_portal_proto_msgTypes[98]
+	mi := &file_v1_portal_proto_msgTypes[100]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7152,7 +7398,7 @@ func (x *EsMsg) String() string {
 func (*EsMsg) ProtoMessage() {}
 
 func (x *EsMsg) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_portal_proto_msgTypes[98]
+	mi := &file_v1_portal_proto_msgTypes[100]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7165,7 +7411,7 @@ func (x *EsMsg) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EsMsg.ProtoReflect.Descriptor instead.
 func (*EsMsg) Descriptor() ([]byte, []int) {
-	return file_v1_portal_proto_rawDescGZIP(), []int{98}
+	return file_v1_portal_proto_rawDescGZIP(), []int{100}
 }
 
 func (x *EsMsg) GetEsId() string {
@@ -7228,7 +7474,7 @@ type CreateExpRequest struct {
 
 func (x *CreateExpRequest) Reset() {
 	*x = CreateExpRequest{}
-	mi := &file_v1_portal_proto_msgTypes[99]
+	mi := &file_v1_portal_proto_msgTypes[101]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7240,7 +7486,7 @@ func (x *CreateExpRequest) String() string {
 func (*CreateExpRequest) ProtoMessage() {}
 
 func (x *CreateExpRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_portal_proto_msgTypes[99]
+	mi := &file_v1_portal_proto_msgTypes[101]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7253,7 +7499,7 @@ func (x *CreateExpRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CreateExpRequest.ProtoReflect.Descriptor instead.
 func (*CreateExpRequest) Descriptor() ([]byte, []int) {
-	return file_v1_portal_proto_rawDescGZIP(), []int{99}
+	return file_v1_portal_proto_rawDescGZIP(), []int{101}
 }
 
 func (x *CreateExpRequest) GetDaName() string {
@@ -7322,7 +7568,7 @@ type CreateExpReply struct {
 
 func (x *CreateExpReply) Reset() {
 	*x = CreateExpReply{}
-	mi := &file_v1_portal_proto_msgTypes[100]
+	mi := &file_v1_portal_proto_msgTypes[102]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7334,7 +7580,7 @@ func (x *CreateExpReply) String() string {
 func (*CreateExpReply) ProtoMessage() {}
 
 func (x *CreateExpReply) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_portal_proto_msgTypes[100]
+	mi := &file_v1_portal_proto_msgTypes[102]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7347,7 +7593,7 @@ func (x *CreateExpReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CreateExpReply.ProtoReflect.Descriptor instead.
 func (*CreateExpReply) Descriptor() ([]byte, []int) {
-	return file_v1_portal_proto_rawDescGZIP(), []int{100}
+	return file_v1_portal_proto_rawDescGZIP(), []int{102}
 }
 
 func (x *CreateExpReply) GetReplyInfo() *ReplyInfo {
@@ -7380,7 +7626,7 @@ type DeleteExpRequest struct {
 
 func (x *DeleteExpRequest) Reset() {
 	*x = DeleteExpRequest{}
-	mi := &file_v1_portal_proto_msgTypes[101]
+	mi := &file_v1_portal_proto_msgTypes[103]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7392,7 +7638,7 @@ func (x *DeleteExpRequest) String() string {
 func (*DeleteExpRequest) ProtoMessage() {}
 
 func (x *DeleteExpRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_portal_proto_msgTypes[101]
+	mi := &file_v1_portal_proto_msgTypes[103]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7405,7 +7651,7 @@ func (x *DeleteExpRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteExpRequest.ProtoReflect.Descriptor instead.
 func (*DeleteExpRequest) Descriptor() ([]byte, []int) {
-	return file_v1_portal_proto_rawDescGZIP(), []int{101}
+	return file_v1_portal_proto_rawDescGZIP(), []int{103}
 }
 
 func (x *DeleteExpRequest) GetDaName() string {
@@ -7438,7 +7684,7 @@ type DeleteExpReply struct {
 
 func (x *DeleteExpReply) Reset() {
 	*x = DeleteExpReply{}
-	mi := &file_v1_portal_proto_msgTypes[102]
+	mi := &file_v1_portal_proto_msgTypes[104]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7450,7 +7696,7 @@ func (x *DeleteExpReply) String() string {
 func (*DeleteExpReply) ProtoMessage() {}
 
 func (x *DeleteExpReply) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_portal_proto_msgTypes[102]
+	mi := &file_v1_portal_proto_msgTypes[104]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7463,7 +7709,7 @@ func (x *DeleteExpReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteExpReply.ProtoReflect.Descriptor instead.
 func (*DeleteExpReply) Descriptor() ([]byte, []int) {
-	return file_v1_portal_proto_rawDescGZIP(), []int{102}
+	return file_v1_portal_proto_rawDescGZIP(), []int{104}
 }
 
 func (x *DeleteExpReply) GetReplyInfo() *ReplyInfo {
@@ -7497,7 +7743,7 @@ type ModifyExpRequest struct {
 
 func (x *ModifyExpRequest) Reset() {
 	*x = ModifyExpRequest{}
-	mi := &file_v1_portal_proto_msgTypes[103]
+	mi := &file_v1_portal_proto_msgTypes[105]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7509,7 +7755,7 @@ func (x *ModifyExpRequest) String() string {
 func (*ModifyExpRequest) ProtoMessage() {}
 
 func (x *ModifyExpRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_portal_proto_msgTypes[103]
+	mi := &file_v1_portal_proto_msgTypes[105]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7522,7 +7768,7 @@ func (x *ModifyExpRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ModifyExpRequest.ProtoReflect.Descriptor instead.
 func (*ModifyExpRequest) Descriptor() ([]byte, []int) {
-	return file_v1_portal_proto_rawDescGZIP(), []int{103}
+	return file_v1_portal_proto_rawDescGZIP(), []int{105}
 }
 
 func (x *ModifyExpRequest) GetDaName() string {
@@ -7612,7 +7858,7 @@ type ModifyExpReply struct {
 
 func (x *ModifyExpReply) Reset() {
 	*x = ModifyExpReply{}
-	mi := &file_v1_portal_proto_msgTypes[104]
+	mi := &file_v1_portal_proto_msgTypes[106]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7624,7 +7870,7 @@ func (x *ModifyExpReply) String() string {
 func (*ModifyExpReply) ProtoMessage() {}
 
 func (x *ModifyExpReply) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_portal_proto_msgTypes[104]
+	mi := &file_v1_portal_proto_msgTypes[106]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7637,7 +7883,7 @@ func (x *ModifyExpReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ModifyExpReply.ProtoReflect.Descriptor instead.
 func (*ModifyExpReply) Descriptor() ([]byte, []int) {
-	return file_v1_portal_proto_rawDescGZIP(), []int{104}
+	return file_v1_portal_proto_rawDescGZIP(), []int{106}
 }
 
 func (x *ModifyExpReply) GetReplyInfo() *ReplyInfo {
@@ -7668,7 +7914,7 @@ type ListExpRequest struct {
 
 func (x *ListExpRequest) Reset() {
 	*x = ListExpRequest{}
-	mi := &file_v1_portal_proto_msgTypes[105]
+	mi := &file_v1_portal_proto_msgTypes[107]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7680,7 +7926,7 @@ func (x *ListExpRequest) String() string {
 func (*ListExpRequest) ProtoMessage() {}
 
 func (x *ListExpRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_portal_proto_msgTypes[105]
+	mi := &file_v1_portal_proto_msgTypes[107]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7693,7 +7939,7 @@ func (x *ListExpRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListExpRequest.ProtoReflect.Descriptor instead.
 func (*ListExpRequest) Descriptor() ([]byte, []int) {
-	return file_v1_portal_proto_rawDescGZIP(), []int{105}
+	return file_v1_portal_proto_rawDescGZIP(), []int{107}
 }
 
 func (x *ListExpRequest) GetLimit() uint32 {
@@ -7749,7 +7995,7 @@ type ListExpReply struct {
 
 func (x *ListExpReply) Reset() {
 	*x = ListExpReply{}
-	mi := &file_v1_portal_proto_msgTypes[106]
+	mi := &file_v1_portal_proto_msgTypes[108]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7761,7 +8007,7 @@ func (x *ListExpReply) String() string {
 func (*ListExpReply) ProtoMessage() {}
 
 func (x *ListExpReply) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_portal_proto_msgTypes[106]
+	mi := &file_v1_portal_proto_msgTypes[108]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7774,7 +8020,7 @@ func (x *ListExpReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListExpReply.ProtoReflect.Descriptor instead.
 func (*ListExpReply) Descriptor() ([]byte, []int) {
-	return file_v1_portal_proto_rawDescGZIP(), []int{106}
+	return file_v1_portal_proto_rawDescGZIP(), []int{108}
 }
 
 func (x *ListExpReply) GetReplyInfo() *ReplyInfo {
@@ -7809,7 +8055,7 @@ type GetExpRequest struct {
 
 func (x *GetExpRequest) Reset() {
 	*x = GetExpRequest{}
-	mi := &file_v1_portal_proto_msgTypes[107]
+	mi := &file_v1_portal_proto_msgTypes[109]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7821,7 +8067,7 @@ func (x *GetExpRequest) String() string {
 func (*GetExpRequest) ProtoMessage() {}
 
 func (x *GetExpRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_portal_proto_msgTypes[107]
+	mi := &file_v1_portal_proto_msgTypes[109]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7834,7 +8080,7 @@ func (x *GetExpRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetExpRequest.ProtoReflect.Descriptor instead.
 func (*GetExpRequest) Descriptor() ([]byte, []int) {
-	return file_v1_portal_proto_rawDescGZIP(), []int{107}
+	return file_v1_portal_proto_rawDescGZIP(), []int{109}
 }
 
 func (x *GetExpRequest) GetDaName() string {
@@ -7868,7 +8114,7 @@ type GetExpReply struct {
 
 func (x *GetExpReply) Reset() {
 	*x = GetExpReply{}
-	mi := &file_v1_portal_proto_msgTypes[108]
+	mi := &file_v1_portal_proto_msgTypes[110]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7880,7 +8126,7 @@ func (x *GetExpReply) String() string {
 func (*GetExpReply) ProtoMessage() {}
 
 func (x *GetExpReply) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_portal_proto_msgTypes[108]
+	mi := &file_v1_portal_proto_msgTypes[110]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7893,7 +8139,7 @@ func (x *GetExpReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetExpReply.ProtoReflect.Descriptor instead.
 func (*GetExpReply) Descriptor() ([]byte, []int) {
-	return file_v1_portal_proto_rawDescGZIP(), []int{108}
+	return file_v1_portal_proto_rawDescGZIP(), []int{110}
 }
 
 func (x *GetExpReply) GetReplyInfo() *ReplyInfo {
@@ -7929,7 +8175,7 @@ type OrphanMsg struct {
 
 func (x *OrphanMsg) Reset() {
 	*x = OrphanMsg{}
-	mi := &file_v1_portal_proto_msgTypes[109]
+	mi := &file_v1_portal_proto_msgTypes[111]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7941,7 +8187,7 @@ func (x *OrphanMsg) String() string {
 func (*OrphanMsg) ProtoMessage() {}
 
 func (x *OrphanMsg) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_portal_proto_msgTypes[109]
+	mi := &file_v1_portal_proto_msgTypes[111]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7954,7 +8200,7 @@ func (x *OrphanMsg) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use OrphanMsg.ProtoReflect.Descriptor instead.
 func (*OrphanMsg) Descriptor() ([]byte, []int) {
-	return file_v1_portal_proto_rawDescGZIP(), []int{109}
+	return file_v1_portal_proto_rawDescGZIP(), []int{111}
 }
 
 func (x *OrphanMsg) GetOrphanId() string {
@@ -8028,7 +8274,7 @@ type ListOrphanRequest struct {
 
 func (x *ListOrphanRequest) Reset() {
 	*x = ListOrphanRequest{}
-	mi := &file_v1_portal_proto_msgTypes[110]
+	mi := &file_v1_portal_proto_msgTypes[112]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -8040,7 +8286,7 @@ func (x *ListOrphanRequest) String() string {
 func (*ListOrphanRequest) ProtoMessage() {}
 
 func (x *ListOrphanRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_portal_proto_msgTypes[110]
+	mi := &file_v1_portal_proto_msgTypes[112]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -8053,7 +8299,7 @@ func (x *ListOrphanRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListOrphanRequest.ProtoReflect.Descriptor instead.
 func (*ListOrphanRequest) Descriptor() ([]byte, []int) {
-	return file_v1_portal_proto_rawDescGZIP(), []int{110}
+	return file_v1_portal_proto_rawDescGZIP(), []int{112}
 }
 
 type ListOrphanReply struct {
@@ -8067,7 +8313,7 @@ type ListOrphanReply struct {
 
 func (x *ListOrphanReply) Reset() {
 	*x = ListOrphanReply{}
-	mi := &file_v1_portal_proto_msgTypes[111]
+	mi := &file_v1_portal_proto_msgTypes[113]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -8079,7 +8325,7 @@ func (x *ListOrphanReply) String() string {
 func (*ListOrphanReply) ProtoMessage() {}
 
 func (x *ListOrphanReply) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_portal_proto_msgTypes[111]
+	mi := &file_v1_portal_proto_msgTypes[113]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -8092,7 +8338,7 @@ func (x *ListOrphanReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListOrphanReply.ProtoReflect.Descriptor instead.
 func (*ListOrphanReply) Descriptor() ([]byte, []int) {
-	return file_v1_portal_proto_rawDescGZIP(), []int{111}
+	return file_v1_portal_proto_rawDescGZIP(), []int{113}
 }
 
 func (x *ListOrphanReply) GetReplyInfo() *ReplyInfo {
@@ -8126,7 +8372,7 @@ type AdoptOrphanRequest struct {
 
 func (x *AdoptOrphanRequest) Reset() {
 	*x = AdoptOrphanRequest{}
-	mi := &file_v1_portal_proto_msgTypes[112]
+	mi := &file_v1_portal_proto_msgTypes[114]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -8138,7 +8384,7 @@ func (x *AdoptOrphanRequest) String() string {
 func (*AdoptOrphanRequest) ProtoMessage() {}
 
 func (x *AdoptOrphanRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_portal_proto_msgTypes[112]
+	mi := &file_v1_portal_proto_msgTypes[114]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -8151,7 +8397,7 @@ func (x *AdoptOrphanRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AdoptOrphanRequest.ProtoReflect.Descriptor instead.
 func (*AdoptOrphanRequest) Descriptor() ([]byte, []int) {
-	return file_v1_portal_proto_rawDescGZIP(), []int{112}
+	return file_v1_portal_proto_rawDescGZIP(), []int{114}
 }
 
 func (x *AdoptOrphanRequest) GetOrphanId() string {
@@ -8178,7 +8424,7 @@ type AdoptOrphanReply struct {
 
 func (x *AdoptOrphanReply) Reset() {
 	*x = AdoptOrphanReply{}
-	mi := &file_v1_portal_proto_msgTypes[113]
+	mi := &file_v1_portal_proto_msgTypes[115]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -8190,7 +8436,7 @@ func (x *AdoptOrphanReply) String() string {
 func (*AdoptOrphanReply) ProtoMessage() {}
 
 func (x *AdoptOrphanReply) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_portal_proto_msgTypes[113]
+	mi := &file_v1_portal_proto_msgTypes[115]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -8203,7 +8449,7 @@ func (x *AdoptOrphanReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AdoptOrphanReply.ProtoReflect.Descriptor instead.
 func (*AdoptOrphanReply) Descriptor() ([]byte, []int) {
-	return file_v1_portal_proto_rawDescGZIP(), []int{113}
+	return file_v1_portal_proto_rawDescGZIP(), []int{115}
 }
 
 func (x *AdoptOrphanReply) GetReplyInfo() *ReplyInfo {
@@ -8229,7 +8475,7 @@ type DeleteOrphanRequest struct {
 
 func (x *DeleteOrphanRequest) Reset() {
 	*x = DeleteOrphanRequest{}
-	mi := &file_v1_portal_proto_msgTypes[114]
+	mi := &file_v1_portal_proto_msgTypes[116]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -8241,7 +8487,7 @@ func (x *DeleteOrphanRequest) String() string {
 func (*DeleteOrphanRequest) ProtoMessage() {}
 
 func (x *DeleteOrphanRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_portal_proto_msgTypes[114]
+	mi := &file_v1_portal_proto_msgTypes[116]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -8254,7 +8500,7 @@ func (x *DeleteOrphanRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteOrphanRequest.ProtoReflect.Descriptor instead.
 func (*DeleteOrphanRequest) Descriptor() ([]byte, []int) {
-	return file_v1_portal_proto_rawDescGZIP(), []int{114}
+	return file_v1_portal_proto_rawDescGZIP(), []int{116}
 }
 
 func (x *DeleteOrphanRequest) GetOrphanId() string {
@@ -8274,7 +8520,7 @@ type DeleteOrphanReply struct {
 
 func (x *DeleteOrphanReply) Reset() {
 	*x = DeleteOrphanReply{}
-	mi := &file_v1_portal_proto_msgTypes[115]
+	mi := &file_v1_portal_proto_msgTypes[117]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -8286,7 +8532,7 @@ func (x *DeleteOrphanReply) String() string {
 func (*DeleteOrphanReply) ProtoMessage() {}
 
 func (x *DeleteOrphanReply) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_portal_proto_msgTypes[115]
+	mi := &file_v1_portal_proto_msgTypes[117]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -8299,7 +8545,7 @@ func (x *DeleteOrphanReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteOrphanReply.ProtoReflect.Descriptor instead.
 func (*DeleteOrphanReply) Descriptor() ([]byte, []int) {
-	return file_v1_portal_proto_rawDescGZIP(), []int{115}
+	return file_v1_portal_proto_rawDescGZIP(), []int{117}
 }
 
 func (x *DeleteOrphanReply) GetReplyInfo() *ReplyInfo {
@@ -8325,7 +8571,7 @@ type GetStatusRequest struct {
 
 func (x *GetStatusRequest) Reset() {
 	*x = GetStatusRequest{}
-	mi := &file_v1_portal_proto_msgTypes[116]
+	mi := &file_v1_portal_proto_msgTypes[118]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -8337,7 +8583,7 @@ func (x *GetStatusRequest) String() string {
 func (*GetStatusRequest) ProtoMessage() {}
 
 func (x *GetStatusRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_portal_proto_msgTypes[116]
+	mi := &file_v1_portal_proto_msgTypes[118]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -8350,7 +8596,7 @@ func (x *GetStatusRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetStatusRequest.ProtoReflect.Descriptor instead.
 func (*GetStatusRequest) Descriptor() ([]byte, []int) {
-	return file_v1_portal_proto_rawDescGZIP(), []int{116}
+	return file_v1_portal_proto_rawDescGZIP(), []int{118}
 }
 
 type GetStatusReply struct {
@@ -8363,7 +8609,7 @@ type GetStatusReply struct {
 
 func (x *GetStatusReply) Reset() {
 	*x = GetStatusReply{}
-	mi := &file_v1_portal_proto_msgTypes[117]
+	mi := &file_v1_portal_proto_msgTypes[119]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -8375,7 +8621,7 @@ func (x *GetStatusReply) String() string {
 func (*GetStatusReply) ProtoMessage() {}
 
 func (x *GetStatusReply) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_portal_proto_msgTypes[117]
+	mi := &file_v1_portal_proto_msgTypes[119]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -8388,7 +8634,7 @@ func (x *GetStatusReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetStatusReply.ProtoReflect.Descriptor instead.
 func (*GetStatusReply) Descriptor() ([]byte, []int) {
-	return file_v1_portal_proto_rawDescGZIP(), []int{117}
+	return file_v1_portal_proto_rawDescGZIP(), []int{119}
 }
 
 func (x *GetStatusReply) GetReplyInfo() *ReplyInfo {
@@ -8422,7 +8668,7 @@ type StatusMsg struct {
 
 func (x *StatusMsg) Reset() {
 	*x = StatusMsg{}
-	mi := &file_v1_portal_proto_msgTypes[118]
+	mi := &file_v1_portal_proto_msgTypes[120]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -8434,7 +8680,7 @@ func (x *StatusMsg) String() string {
 func (*StatusMsg) ProtoMessage() {}
 
 func (x *StatusMsg) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_portal_proto_msgTypes[118]
+	mi := &file_v1_portal_proto_msgTypes[120]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -8447,7 +8693,7 @@ func (x *StatusMsg) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StatusMsg.ProtoReflect.Descriptor instead.
 func (*StatusMsg) Descriptor() ([]byte, []int) {
-	return file_v1_portal_proto_rawDescGZIP(), []int{118}
+	return file_v1_portal_proto_rawDescGZIP(), []int{120}
 }
 
 func (x *StatusMsg) GetWell() bool {
@@ -8526,7 +8772,7 @@ type NodeCountMsg struct {
 
 func (x *NodeCountMsg) Reset() {
 	*x = NodeCountMsg{}
-	mi := &file_v1_portal_proto_msgTypes[119]
+	mi := &file_v1_portal_proto_msgTypes[121]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -8538,7 +8784,7 @@ func (x *NodeCountMsg) String() string {
 func (*NodeCountMsg) ProtoMessage() {}
 
 func (x *NodeCountMsg) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_portal_proto_msgTypes[119]
+	mi := &file_v1_portal_proto_msgTypes[121]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -8551,7 +8797,7 @@ func (x *NodeCountMsg) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NodeCountMsg.ProtoReflect.Descriptor instead.
 func (*NodeCountMsg) Descriptor() ([]byte, []int) {
-	return file_v1_portal_proto_rawDescGZIP(), []int{119}
+	return file_v1_portal_proto_rawDescGZIP(), []int{121}
 }
 
 func (x *NodeCountMsg) GetKind() string {
@@ -8605,7 +8851,7 @@ type CapacityMsg struct {
 
 func (x *CapacityMsg) Reset() {
 	*x = CapacityMsg{}
-	mi := &file_v1_portal_proto_msgTypes[120]
+	mi := &file_v1_portal_proto_msgTypes[122]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -8617,7 +8863,7 @@ func (x *CapacityMsg) String() string {
 func (*CapacityMsg) ProtoMessage() {}
 
 func (x *CapacityMsg) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_portal_proto_msgTypes[120]
+	mi := &file_v1_portal_proto_msgTypes[122]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -8630,7 +8876,7 @@ func (x *CapacityMsg) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CapacityMsg.ProtoReflect.Descriptor instead.
 func (*CapacityMsg) Descriptor() ([]byte, []int) {
-	return file_v1_portal_proto_rawDescGZIP(), []int{120}
+	return file_v1_portal_proto_rawDescGZIP(), []int{122}
 }
 
 func (x *CapacityMsg) GetLocation() string {
@@ -8700,7 +8946,7 @@ type DaCountMsg struct {
 
 func (x *DaCountMsg) Reset() {
 	*x = DaCountMsg{}
-	mi := &file_v1_portal_proto_msgTypes[121]
+	mi := &file_v1_portal_proto_msgTypes[123]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -8712,7 +8958,7 @@ func (x *DaCountMsg) String() string {
 func (*DaCountMsg) ProtoMessage() {}
 
 func (x *DaCountMsg) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_portal_proto_msgTypes[121]
+	mi := &file_v1_portal_proto_msgTypes[123]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -8725,7 +8971,7 @@ func (x *DaCountMsg) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DaCountMsg.ProtoReflect.Descriptor instead.
 func (*DaCountMsg) Descriptor() ([]byte, []int) {
-	return file_v1_portal_proto_rawDescGZIP(), []int{121}
+	return file_v1_portal_proto_rawDescGZIP(), []int{123}
 }
 
 func (x *DaCountMsg) GetState() string {
@@ -8761,7 +9007,7 @@ type CnLoadMsg struct {
 
 func (x *CnLoadMsg) Reset() {
 	*x = CnLoadMsg{}
-	mi := &file_v1_portal_proto_msgTypes[122]
+	mi := &file_v1_portal_proto_msgTypes[124]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -8773,7 +9019,7 @@ func (x *CnLoadMsg) String() string {
 func (*CnLoadMsg) ProtoMessage() {}
 
 func (x *CnLoadMsg) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_portal_proto_msgTypes[122]
+	mi := &file_v1_portal_proto_msgTypes[124]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -8786,7 +9032,7 @@ func (x *CnLoadMsg) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CnLoadMsg.ProtoReflect.Descriptor instead.
 func (*CnLoadMsg) Descriptor() ([]byte, []int) {
-	return file_v1_portal_proto_rawDescGZIP(), []int{122}
+	return file_v1_portal_proto_rawDescGZIP(), []int{124}
 }
 
 func (x *CnLoadMsg) GetCnName() string {
@@ -8828,7 +9074,7 @@ type VersionCountMsg struct {
 
 func (x *VersionCountMsg) Reset() {
 	*x = VersionCountMsg{}
-	mi := &file_v1_portal_proto_msgTypes[123]
+	mi := &file_v1_portal_proto_msgTypes[125]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -8840,7 +9086,7 @@ func (x *VersionCountMsg) String() string {
 func (*VersionCountMsg) ProtoMessage() {}
 
 func (x *VersionCountMsg) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_portal_proto_msgTypes[123]
+	mi := &file_v1_portal_proto_msgTypes[125]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -8853,7 +9099,7 @@ func (x *VersionCountMsg) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VersionCountMsg.ProtoReflect.Descriptor instead.
 func (*VersionCountMsg) Descriptor() ([]byte, []int) {
-	return file_v1_portal_proto_rawDescGZIP(), []int{123}
+	return file_v1_portal_proto_rawDescGZIP(), []int{125}
 }
 
 func (x *VersionCountMsg) GetComponent() string {
@@ -8889,7 +9135,7 @@ type GetTopRequest struct {
 
 func (x *GetTopRequest) Reset() {
 	*x = GetTopRequest{}
-	mi := &file_v1_portal_proto_msgTypes[124]
+	mi := &file_v1_portal_proto_msgTypes[126]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -8901,7 +9147,7 @@ func (x *GetTopRequest) String() string {
 func (*GetTopRequest) ProtoMessage() {}
 
 func (x *GetTopRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_portal_proto_msgTypes[124]
+	mi := &file_v1_portal_proto_msgTypes[126]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -8914,7 +9160,7 @@ func (x *GetTopRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetTopRequest.ProtoReflect.Descriptor instead.
 func (*GetTopRequest) Descriptor() ([]byte, []int) {
-	return file_v1_portal_proto_rawDescGZIP(), []int{124}
+	return file_v1_portal_proto_rawDescGZIP(), []int{126}
 }
 
 func (x *GetTopRequest) GetIntervalMs() uint32 {
@@ -8946,7 +9192,7 @@ type GetTopReply struct {
 
 func (x *GetTopReply) Reset() {
 	*x = GetTopReply{}
-	mi := &file_v1_portal_proto_msgTypes[125]
+	mi := &file_v1_portal_proto_msgTypes[127]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -8958,7 +9204,7 @@ func (x *GetTopReply) String() string {
 func (*GetTopReply) ProtoMessage() {}
 
 func (x *GetTopReply) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_portal_proto_msgTypes[125]
+	mi := &file_v1_portal_proto_msgTypes[127]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -8971,7 +9217,7 @@ func (x *GetTopReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetTopReply.ProtoReflect.Descriptor instead.
 func (*GetTopReply) Descriptor() ([]byte, []int) {
-	return file_v1_portal_proto_rawDescGZIP(), []int{125}
+	return file_v1_portal_proto_rawDescGZIP(), []int{127}
 }
 
 func (x *GetTopReply) GetReplyInfo() *ReplyInfo {
@@ -9045,7 +9291,7 @@ type TopMsg struct {
 
 func (x *TopMsg) Reset() {
 	*x = TopMsg{}
-	mi := &file_v1_portal_proto_msgTypes[126]
+	mi := &file_v1_portal_proto_msgTypes[128]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -9057,7 +9303,7 @@ func (x *TopMsg) String() string {
 func (*TopMsg) ProtoMessage() {}
 
 func (x *TopMsg) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_portal_proto_msgTypes[126]
+	mi := &file_v1_portal_proto_msgTypes[128]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -9070,7 +9316,7 @@ func (x *TopMsg) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TopMsg.ProtoReflect.Descriptor instead.
 func (*TopMsg) Descriptor() ([]byte, []int) {
-	return file_v1_portal_proto_rawDescGZIP(), []int{126}
+	return file_v1_portal_proto_rawDescGZIP(), []int{128}
 }
 
 func (x *TopMsg) GetKind() string {
@@ -9161,7 +9407,7 @@ type SecureClusterRequest struct {
 
 func (x *SecureClusterRequest) Reset() {
 	*x = SecureClusterRequest{}
-	mi := &file_v1_portal_proto_msgTypes[127]
+	mi := &file_v1_portal_proto_msgTypes[129]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -9173,7 +9419,7 @@ func (x *SecureClusterRequest) String() string {
 func (*SecureClusterRequest) ProtoMessage() {}
 
 func (x *SecureClusterRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_portal_proto_msgTypes[127]
+	mi := &file_v1_portal_proto_msgTypes[129]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -9186,7 +9432,7 @@ func (x *SecureClusterRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SecureClusterRequest.ProtoReflect.Descriptor instead.
 func (*SecureClusterRequest) Descriptor() ([]byte, []int) {
-	return file_v1_portal_proto_rawDescGZIP(), []int{127}
+	return file_v1_portal_proto_rawDescGZIP(), []int{129}
 }
 
 type SecureClusterReply struct {
@@ -9198,7 +9444,7 @@ type SecureClusterReply struct {
 
 func (x *SecureClusterReply) Reset() {
 	*x = SecureClusterReply{}
-	mi := &file_v1_portal_proto_msgTypes[128]
+	mi := &file_v1_portal_proto_msgTypes[130]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -9210,7 +9456,7 @@ func (x *SecureClusterReply) String() string {
 func (*SecureClusterReply) ProtoMessage() {}
 
 func (x *SecureClusterReply) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_portal_proto_msgTypes[128]
+	mi := &file_v1_portal_proto_msgTypes[130]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -9223,7 +9469,7 @@ func (x *SecureClusterReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SecureClusterReply.ProtoReflect.Descriptor instead.
 func (*SecureClusterReply) Descriptor() ([]byte, []int) {
-	return file_v1_portal_proto_rawDescGZIP(), []int{128}
+	return file_v1_portal_proto_rawDescGZIP(), []int{130}
 }
 
 func (x *SecureClusterReply) GetReplyInfo() *ReplyInfo {
@@ -9245,7 +9491,7 @@ type CreateUserRequest struct {
 
 func (x *CreateUserRequest) Reset() {
 	*x = CreateUserRequest{}
-	mi := &file_v1_portal_proto_msgTypes[129]
+	mi := &file_v1_portal_proto_msgTypes[131]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -9257,7 +9503,7 @@ func (x *CreateUserRequest) String() string {
 func (*CreateUserRequest) ProtoMessage() {}
 
 func (x *CreateUserRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_portal_proto_msgTypes[129]
+	mi := &file_v1_portal_proto_msgTypes[131]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -9270,7 +9516,7 @@ func (x *CreateUserRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CreateUserRequest.ProtoReflect.Descriptor instead.
 func (*CreateUserRequest) Descriptor() ([]byte, []int) {
-	return file_v1_portal_proto_rawDescGZIP(), []int{129}
+	return file_v1_portal_proto_rawDescGZIP(), []int{131}
 }
 
 func (x *CreateUserRequest) GetUserName() string {
@@ -9303,7 +9549,7 @@ type CreateUserReply struct {
 
 func (x *CreateUserReply) Reset() {
 	*x = CreateUserReply{}
-	mi := &file_v1_portal_proto_msgTypes[130]
+	mi := &file_v1_portal_proto_msgTypes[132]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -9315,7 +9561,7 @@ func (x *CreateUserReply) String() string {
 func (*CreateUserReply) ProtoMessage() {}
 
 func (x *CreateUserReply) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_portal_proto_msgTypes[130]
+	mi := &file_v1_portal_proto_msgTypes[132]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -9328,7 +9574,7 @@ func (x *CreateUserReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CreateUserReply.ProtoReflect.Descriptor instead.
 func (*CreateUserReply) Descriptor() ([]byte, []int) {
-	return file_v1_portal_proto_rawDescGZIP(), []int{130}
+	return file_v1_portal_proto_rawDescGZIP(), []int{132}
 }
 
 func (x *CreateUserReply) GetReplyInfo() *ReplyInfo {
@@ -9348,7 +9594,7 @@ type DeleteUserRequest struct {
 
 func (x *DeleteUserRequest) Reset() {
 	*x = DeleteUserRequest{}
-	mi := &file_v1_portal_proto_msgTypes[131]
+	mi := &file_v1_portal_proto_msgTypes[133]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -9360,7 +9606,7 @@ func (x *DeleteUserRequest) String() string {
 func (*DeleteUserRequest) ProtoMessage() {}
 
 func (x *DeleteUserRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_portal_proto_msgTypes[131]
+	mi := &file_v1_portal_proto_msgTypes[133]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -9373,7 +9619,7 @@ func (x *DeleteUserRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteUserRequest.ProtoReflect.Descriptor instead.
 func (*DeleteUserRequest) Descriptor() ([]byte, []int) {
-	return file_v1_portal_proto_rawDescGZIP(), []int{131}
+	return file_v1_portal_proto_rawDescGZIP(), []int{133}
 }
 
 func (x *DeleteUserRequest) GetUserName() string {
@@ -9392,7 +9638,7 @@ type DeleteUserReply struct {
 
 func (x *DeleteUserReply) Reset() {
 	*x = DeleteUserReply{}
-	mi := &file_v1_portal_proto_msgTypes[132]
+	mi := &file_v1_portal_proto_msgTypes[134]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -9404,7 +9650,7 @@ func (x *DeleteUserReply) String() string {
 func (*DeleteUserReply) ProtoMessage() {}
 
 func (x *DeleteUserReply) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_portal_proto_msgTypes[132]
+	mi := &file_v1_portal_proto_msgTypes[134]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -9417,7 +9663,7 @@ func (x *DeleteUserReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteUserReply.ProtoReflect.Descriptor instead.
 func (*DeleteUserReply) Descriptor() ([]byte, []int) {
-	return file_v1_portal_proto_rawDescGZIP(), []int{132}
+	return file_v1_portal_proto_rawDescGZIP(), []int{134}
 }
 
 func (x *DeleteUserReply) GetReplyInfo() *ReplyInfo {
@@ -9439,7 +9685,7 @@ type ModifyUserRequest struct {
 
 func (x *ModifyUserRequest) Reset() {
 	*x = ModifyUserRequest{}
-	mi := &file_v1_portal_proto_msgTypes[133]
+	mi := &file_v1_portal_proto_msgTypes[135]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -9451,7 +9697,7 @@ func (x *ModifyUserRequest) String() string {
 func (*ModifyUserRequest) ProtoMessage() {}
 
 func (x *ModifyUserRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_portal_proto_msgTypes[133]
+	mi := &file_v1_portal_proto_msgTypes[135]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -9464,7 +9710,7 @@ func (x *ModifyUserRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ModifyUserRequest.ProtoReflect.Descriptor instead.
 func (*ModifyUserRequest) Descriptor() ([]byte, []int) {
-	return file_v1_portal_proto_rawDescGZIP(), []int{133}
+	return file_v1_portal_proto_rawDescGZIP(), []int{135}
 }
 
 func (x *ModifyUserRequest) GetUserName() string {
@@ -9497,7 +9743,7 @@ type ModifyUserReply struct {
 
 func (x *ModifyUserReply) Reset() {
 	*x = ModifyUserReply{}
-	mi := &file_v1_portal_proto_msgTypes[134]
+	mi := &file_v1_portal_proto_msgTypes[136]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -9509,7 +9755,7 @@ func (x *ModifyUserReply) String() string {
 func (*ModifyUserReply) ProtoMessage() {}
 
 func (x *ModifyUserReply) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_portal_proto_msgTypes[134]
+	mi := &file_v1_portal_proto_msgTypes[136]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -9522,7 +9768,7 @@ func (x *ModifyUserReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ModifyUserReply.ProtoReflect.Descriptor instead.
 func (*ModifyUserReply) Descriptor() ([]byte, []int) {
-	return file_v1_portal_proto_rawDescGZIP(), []int{134}
+	return file_v1_portal_proto_rawDescGZIP(), []int{136}
 }
 
 func (x *ModifyUserReply) GetReplyInfo() *ReplyInfo {
@@ -9541,7 +9787,7 @@ type ListUserRequest struct {
 
 func (x *ListUserRequest) Reset() {
 	*x = ListUserRequest{}
-	mi := &file_v1_portal_proto_msgTypes[135]
+	mi := &file_v1_portal_proto_msgTypes[137]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -9553,7 +9799,7 @@ func (x *ListUserRequest) String() string {
 func (*ListUserRequest) ProtoMessage() {}
 
 func (x *ListUserRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_portal_proto_msgTypes[135]
+	mi := &file_v1_portal_proto_msgTypes[137]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -9566,7 +9812,7 @@ func (x *ListUserRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListUserRequest.ProtoReflect.Descriptor instead.
 func (*ListUserRequest) Descriptor() ([]byte, []int) {
-	return file_v1_portal_proto_rawDescGZIP(), []int{135}
+	return file_v1_portal_proto_rawDescGZIP(), []int{137}
 }
 
 type ListUserReply struct {
@@ -9579,7 +9825,7 @@ type ListUserReply struct {
 
 func (x *ListUserReply) Reset() {
 	*x = ListUserReply{}
-	mi := &file_v1_portal_proto_msgTypes[136]
+	mi := &file_v1_portal_proto_msgTypes[138]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -9591,7 +9837,7 @@ func (x *ListUserReply) String() string {
 func (*ListUserReply) ProtoMessage() {}
 
 func (x *ListUserReply) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_portal_proto_msgTypes[136]
+	mi := &file_v1_portal_proto_msgTypes[138]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -9604,7 +9850,7 @@ func (x *ListUserReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListUserReply.ProtoReflect.Descriptor instead.
 func (*ListUserReply) Descriptor() ([]byte, []int) {
-	return file_v1_portal_proto_rawDescGZIP(), []int{136}
+	return file_v1_portal_proto_rawDescGZIP(), []int{138}
 }
 
 func (x *ListUserReply) GetReplyInfo() *ReplyInfo {
@@ -9636,7 +9882,7 @@ type UserMsg struct {
 
 func (x *UserMsg) Reset() {
 	*x = UserMsg{}
-	mi := &file_v1_portal_proto_msgTypes[137]
+	mi := &file_v1_portal_proto_msgTypes[139]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -9648,7 +9894,7 @@ func (x *UserMsg) String() string {
 func (*UserMsg) ProtoMessage() {}
 
 func (x *UserMsg) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_portal_proto_msgTypes[137]
+	mi := &file_v1_portal_proto_msgTypes[139]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -9661,7 +9907,7 @@ func (x *UserMsg) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UserMsg.ProtoReflect.Descriptor instead.
 func (*UserMsg) Descriptor() ([]byte, []int) {
-	return file_v1_portal_proto_rawDescGZIP(), []int{137}
+	return file_v1_portal_proto_rawDescGZIP(), []int{139}
 }
 
 func (x *UserMsg) GetUserName() string {
@@ -9725,7 +9971,7 @@ type SetPasswordRequest struct {
 
 func (x *SetPasswordRequest) Reset() {
 	*x = SetPasswordRequest{}
-	mi := &file_v1_portal_proto_msgTypes[138]
+	mi := &file_v1_portal_proto_msgTypes[140]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -9737,7 +9983,7 @@ func (x *SetPasswordRequest) String() string {
 func (*SetPasswordRequest) ProtoMessage() {}
 
 func (x *SetPasswordRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_portal_proto_msgTypes[138]
+	mi := &file_v1_portal_proto_msgTypes[140]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -9750,7 +9996,7 @@ func (x *SetPasswordRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SetPasswordRequest.ProtoReflect.Descriptor instead.
 func (*SetPasswordRequest) Descriptor() ([]byte, []int) {
-	return file_v1_portal_proto_rawDescGZIP(), []int{138}
+	return file_v1_portal_proto_rawDescGZIP(), []int{140}
 }
 
 func (x *SetPasswordRequest) GetPassword() string {
@@ -9776,7 +10022,7 @@ type SetPasswordReply struct {
 
 func (x *SetPasswordReply) Reset() {
 	*x = SetPasswordReply{}
-	mi := &file_v1_portal_proto_msgTypes[139]
+	mi := &file_v1_portal_proto_msgTypes[141]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -9788,7 +10034,7 @@ func (x *SetPasswordReply) String() string {
 func (*SetPasswordReply) ProtoMessage() {}
 
 func (x *SetPasswordReply) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_portal_proto_msgTypes[139]
+	mi := &file_v1_portal_proto_msgTypes[141]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -9801,7 +10047,7 @@ func (x *SetPasswordReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SetPasswordReply.ProtoReflect.Descriptor instead.
 func (*SetPasswordReply) Descriptor() ([]byte, []int) {
-	return file_v1_portal_proto_rawDescGZIP(), []int{139}
+	return file_v1_portal_proto_rawDescGZIP(), []int{141}
 }
 
 func (x *SetPasswordReply) GetReplyInfo() *ReplyInfo {
@@ -9821,7 +10067,7 @@ type ListSessionRequest struct {
 
 func (x *ListSessionRequest) Reset() {
 	*x = ListSessionRequest{}
-	mi := &file_v1_portal_proto_msgTypes[140]
+	mi := &file_v1_portal_proto_msgTypes[142]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -9833,7 +10079,7 @@ func (x *ListSessionRequest) String() string {
 func (*ListSessionRequest) ProtoMessage() {}
 
 func (x *ListSessionRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_portal_proto_msgTypes[140]
+	mi := &file_v1_portal_proto_msgTypes[142]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -9846,7 +10092,7 @@ func (x *ListSessionRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListSessionRequest.ProtoReflect.Descriptor instead.
 func (*ListSessionRequest) Descriptor() ([]byte, []int) {
-	return file_v1_portal_proto_rawDescGZIP(), []int{140}
+	return file_v1_portal_proto_rawDescGZIP(), []int{142}
 }
 
 type ListSessionReply struct {
@@ -9859,7 +10105,7 @@ type ListSessionReply struct {
 
 func (x *ListSessionReply) Reset() {
 	*x = ListSessionReply{}
-	mi := &file_v1_portal_proto_msgTypes[141]
+	mi := &file_v1_portal_proto_msgTypes[143]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -9871,7 +10117,7 @@ func (x *ListSessionReply) String() string {
 func (*ListSessionReply) ProtoMessage() {}
 
 func (x *ListSessionReply) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_portal_proto_msgTypes[141]
+	mi := &file_v1_portal_proto_msgTypes[143]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -9884,7 +10130,7 @@ func (x *ListSessionReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListSessionReply.ProtoReflect.Descriptor instead.
 func (*ListSessionReply) Descriptor() ([]byte, []int) {
-	return file_v1_portal_proto_rawDescGZIP(), []int{141}
+	return file_v1_portal_proto_rawDescGZIP(), []int{143}
 }
 
 func (x *ListSessionReply) GetReplyInfo() *ReplyInfo {
@@ -9915,7 +10161,7 @@ type SessionMsg struct {
 
 func (x *SessionMsg) Reset() {
 	*x = SessionMsg{}
-	mi := &file_v1_portal_proto_msgTypes[142]
+	mi := &file_v1_portal_proto_msgTypes[144]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -9927,7 +10173,7 @@ func (x *SessionMsg) String() string {
 func (*SessionMsg) ProtoMessage() {}
 
 func (x *SessionMsg) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_portal_proto_msgTypes[142]
+	mi := &file_v1_portal_proto_msgTypes[144]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -9940,7 +10186,7 @@ func (x *SessionMsg) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SessionMsg.ProtoReflect.Descriptor instead.
 func (*SessionMsg) Descriptor() ([]byte, []int) {
-	return file_v1_portal_proto_rawDescGZIP(), []int{142}
+	return file_v1_portal_proto_rawDescGZIP(), []int{144}
 }
 
 func (x *SessionMsg) GetSessionId() string {
@@ -9995,7 +10241,7 @@ type DeleteSessionRequest struct {
 
 func (x *DeleteSessionRequest) Reset() {
 	*x = DeleteSessionRequest{}
-	mi := &file_v1_portal_proto_msgTypes[143]
+	mi := &file_v1_portal_proto_msgTypes[145]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -10007,7 +10253,7 @@ func (x *DeleteSessionRequest) String() string {
 func (*DeleteSessionRequest) ProtoMessage() {}
 
 func (x *DeleteSessionRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_portal_proto_msgTypes[143]
+	mi := &file_v1_portal_proto_msgTypes[145]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -10020,7 +10266,7 @@ func (x *DeleteSessionRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteSessionRequest.ProtoReflect.Descriptor instead.
 func (*DeleteSessionRequest) Descriptor() ([]byte, []int) {
-	return file_v1_portal_proto_rawDescGZIP(), []int{143}
+	return file_v1_portal_proto_rawDescGZIP(), []int{145}
 }
 
 func (x *DeleteSessionRequest) GetSessionId() string {
@@ -10039,7 +10285,7 @@ type DeleteSessionReply struct {
 
 func (x *DeleteSessionReply) Reset() {
 	*x = DeleteSessionReply{}
-	mi := &file_v1_portal_proto_msgTypes[144]
+	mi := &file_v1_portal_proto_msgTypes[146]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -10051,7 +10297,7 @@ func (x *DeleteSessionReply) String() string {
 func (*DeleteSessionReply) ProtoMessage() {}
 
 func (x *DeleteSessionReply) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_portal_proto_msgTypes[144]
+	mi := &file_v1_portal_proto_msgTypes[146]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -10064,7 +10310,7 @@ func (x *DeleteSessionReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteSessionReply.ProtoReflect.Descriptor instead.
 func (*DeleteSessionReply) Descriptor() ([]byte, []int) {
-	return file_v1_portal_proto_rawDescGZIP(), []int{144}
+	return file_v1_portal_proto_rawDescGZIP(), []int{146}
 }
 
 func (x *DeleteSessionReply) GetReplyInfo() *ReplyInfo {
@@ -10083,7 +10329,7 @@ type ListVersionRequest struct {
 
 func (x *ListVersionRequest) Reset() {
 	*x = ListVersionRequest{}
-	mi := &file_v1_portal_proto_msgTypes[145]
+	mi := &file_v1_portal_proto_msgTypes[147]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -10095,7 +10341,7 @@ func (x *ListVersionRequest) String() string {
 func (*ListVersionRequest) ProtoMessage() {}
 
 func (x *ListVersionRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_portal_proto_msgTypes[145]
+	mi := &file_v1_portal_proto_msgTypes[147]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -10108,7 +10354,7 @@ func (x *ListVersionRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListVersionRequest.ProtoReflect.Descriptor instead.
 func (*ListVersionRequest) Descriptor() ([]byte, []int) {
-	return file_v1_portal_proto_rawDescGZIP(), []int{145}
+	return file_v1_portal_proto_rawDescGZIP(), []int{147}
 }
 
 type ListVersionReply struct {
@@ -10121,7 +10367,7 @@ type ListVersionReply struct {
 
 func (x *ListVersionReply) Reset() {
 	*x = ListVersionReply{}
-	mi := &file_v1_portal_proto_msgTypes[146]
+	mi := &file_v1_portal_proto_msgTypes[148]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -10133,7 +10379,7 @@ func (x *ListVersionReply) String() string {
 func (*ListVersionReply) ProtoMessage() {}
 
 func (x *ListVersionReply) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_portal_proto_msgTypes[146]
+	mi := &file_v1_portal_proto_msgTypes[148]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -10146,7 +10392,7 @@ func (x *ListVersionReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListVersionReply.ProtoReflect.Descriptor instead.
 func (*ListVersionReply) Descriptor() ([]byte, []int) {
-	return file_v1_portal_proto_rawDescGZIP(), []int{146}
+	return file_v1_portal_proto_rawDescGZIP(), []int{148}
 }
 
 func (x *ListVersionReply) GetReplyInfo() *ReplyInfo {
@@ -10175,7 +10421,7 @@ type VersionMsg struct {
 
 func (x *VersionMsg) Reset() {
 	*x = VersionMsg{}
-	mi := &file_v1_portal_proto_msgTypes[147]
+	mi := &file_v1_portal_proto_msgTypes[149]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -10187,7 +10433,7 @@ func (x *VersionMsg) String() string {
 func (*VersionMsg) ProtoMessage() {}
 
 func (x *VersionMsg) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_portal_proto_msgTypes[147]
+	mi := &file_v1_portal_proto_msgTypes[149]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -10200,7 +10446,7 @@ func (x *VersionMsg) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VersionMsg.ProtoReflect.Descriptor instead.
 func (*VersionMsg) Descriptor() ([]byte, []int) {
-	return file_v1_portal_proto_rawDescGZIP(), []int{147}
+	return file_v1_portal_proto_rawDescGZIP(), []int{149}
 }
 
 func (x *VersionMsg) GetComponent() string {
@@ -10253,7 +10499,7 @@ type EventMsg struct {
 
 func (x *EventMsg) Reset() {
 	*x = EventMsg{}
-	mi := &file_v1_portal_proto_msgTypes[148]
+	mi := &file_v1_portal_proto_msgTypes[150]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -10265,7 +10511,7 @@ func (x *EventMsg) String() string {
 func (*EventMsg) ProtoMessage() {}
 
 func (x *EventMsg) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_portal_proto_msgTypes[148]
+	mi := &file_v1_portal_proto_msgTypes[150]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -10278,7 +10524,7 @@ func (x *EventMsg) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EventMsg.ProtoReflect.Descriptor instead.
 func (*EventMsg) Descriptor() ([]byte, []int) {
-	return file_v1_portal_proto_rawDescGZIP(), []int{148}
+	return file_v1_portal_proto_rawDescGZIP(), []int{150}
 }
 
 func (x *EventMsg) GetEventId() uint64 {
@@ -10387,7 +10633,7 @@ type EventFilter struct {
 
 func (x *EventFilter) Reset() {
 	*x = EventFilter{}
-	mi := &file_v1_portal_proto_msgTypes[149]
+	mi := &file_v1_portal_proto_msgTypes[151]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -10399,7 +10645,7 @@ func (x *EventFilter) String() string {
 func (*EventFilter) ProtoMessage() {}
 
 func (x *EventFilter) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_portal_proto_msgTypes[149]
+	mi := &file_v1_portal_proto_msgTypes[151]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -10412,7 +10658,7 @@ func (x *EventFilter) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EventFilter.ProtoReflect.Descriptor instead.
 func (*EventFilter) Descriptor() ([]byte, []int) {
-	return file_v1_portal_proto_rawDescGZIP(), []int{149}
+	return file_v1_portal_proto_rawDescGZIP(), []int{151}
 }
 
 func (x *EventFilter) GetKindList() []string {
@@ -10470,7 +10716,7 @@ type ListEventRequest struct {
 
 func (x *ListEventRequest) Reset() {
 	*x = ListEventRequest{}
-	mi := &file_v1_portal_proto_msgTypes[150]
+	mi := &file_v1_portal_proto_msgTypes[152]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -10482,7 +10728,7 @@ func (x *ListEventRequest) String() string {
 func (*ListEventRequest) ProtoMessage() {}
 
 func (x *ListEventRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_portal_proto_msgTypes[150]
+	mi := &file_v1_portal_proto_msgTypes[152]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -10495,7 +10741,7 @@ func (x *ListEventRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListEventRequest.ProtoReflect.Descriptor instead.
 func (*ListEventRequest) Descriptor() ([]byte, []int) {
-	return file_v1_portal_proto_rawDescGZIP(), []int{150}
+	return file_v1_portal_proto_rawDescGZIP(), []int{152}
 }
 
 func (x *ListEventRequest) GetLimit() uint32 {
@@ -10537,7 +10783,7 @@ type ListEventReply struct {
 
 func (x *ListEventReply) Reset() {
 	*x = ListEventReply{}
-	mi := &file_v1_portal_proto_msgTypes[151]
+	mi := &file_v1_portal_proto_msgTypes[153]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -10549,7 +10795,7 @@ func (x *ListEventReply) String() string {
 func (*ListEventReply) ProtoMessage() {}
 
 func (x *ListEventReply) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_portal_proto_msgTypes[151]
+	mi := &file_v1_portal_proto_msgTypes[153]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -10562,7 +10808,7 @@ func (x *ListEventReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListEventReply.ProtoReflect.Descriptor instead.
 func (*ListEventReply) Descriptor() ([]byte, []int) {
-	return file_v1_portal_proto_rawDescGZIP(), []int{151}
+	return file_v1_portal_proto_rawDescGZIP(), []int{153}
 }
 
 func (x *ListEventReply) GetReplyInfo() *ReplyInfo {
@@ -10598,7 +10844,7 @@ type WatchEventRequest struct {
 
 func (x *WatchEventRequest) Reset() {
 	*x = WatchEventRequest{}
-	mi := &file_v1_portal_proto_msgTypes[152]
+	mi := &file_v1_portal_proto_msgTypes[154]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -10610,7 +10856,7 @@ func (x *WatchEventRequest) String() string {
 func (*WatchEventRequest) ProtoMessage() {}
 
 func (x *WatchEventRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_portal_proto_msgTypes[152]
+	mi := &file_v1_portal_proto_msgTypes[154]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -10623,7 +10869,7 @@ func (x *WatchEventRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WatchEventRequest.ProtoReflect.Descriptor instead.
 func (*WatchEventRequest) Descriptor() ([]byte, []int) {
-	return file_v1_portal_proto_rawDescGZIP(), []int{152}
+	return file_v1_portal_proto_rawDescGZIP(), []int{154}
 }
 
 func (x *WatchEventRequest) GetFilter() *EventFilter {
@@ -10656,7 +10902,7 @@ type WatchEventReply struct {
 
 func (x *WatchEventReply) Reset() {
 	*x = WatchEventReply{}
-	mi := &file_v1_portal_proto_msgTypes[153]
+	mi := &file_v1_portal_proto_msgTypes[155]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -10668,7 +10914,7 @@ func (x *WatchEventReply) String() string {
 func (*WatchEventReply) ProtoMessage() {}
 
 func (x *WatchEventReply) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_portal_proto_msgTypes[153]
+	mi := &file_v1_portal_proto_msgTypes[155]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -10681,7 +10927,7 @@ func (x *WatchEventReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WatchEventReply.ProtoReflect.Descriptor instead.
 func (*WatchEventReply) Descriptor() ([]byte, []int) {
-	return file_v1_portal_proto_rawDescGZIP(), []int{153}
+	return file_v1_portal_proto_rawDescGZIP(), []int{155}
 }
 
 func (x *WatchEventReply) GetEventMsg() *EventMsg {
@@ -10706,7 +10952,7 @@ type AlertMsg struct {
 
 func (x *AlertMsg) Reset() {
 	*x = AlertMsg{}
-	mi := &file_v1_portal_proto_msgTypes[154]
+	mi := &file_v1_portal_proto_msgTypes[156]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -10718,7 +10964,7 @@ func (x *AlertMsg) String() string {
 func (*AlertMsg) ProtoMessage() {}
 
 func (x *AlertMsg) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_portal_proto_msgTypes[154]
+	mi := &file_v1_portal_proto_msgTypes[156]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -10731,7 +10977,7 @@ func (x *AlertMsg) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AlertMsg.ProtoReflect.Descriptor instead.
 func (*AlertMsg) Descriptor() ([]byte, []int) {
-	return file_v1_portal_proto_rawDescGZIP(), []int{154}
+	return file_v1_portal_proto_rawDescGZIP(), []int{156}
 }
 
 func (x *AlertMsg) GetCode() string {
@@ -10785,7 +11031,7 @@ type ListAlertRequest struct {
 
 func (x *ListAlertRequest) Reset() {
 	*x = ListAlertRequest{}
-	mi := &file_v1_portal_proto_msgTypes[155]
+	mi := &file_v1_portal_proto_msgTypes[157]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -10797,7 +11043,7 @@ func (x *ListAlertRequest) String() string {
 func (*ListAlertRequest) ProtoMessage() {}
 
 func (x *ListAlertRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_portal_proto_msgTypes[155]
+	mi := &file_v1_portal_proto_msgTypes[157]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -10810,7 +11056,7 @@ func (x *ListAlertRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListAlertRequest.ProtoReflect.Descriptor instead.
 func (*ListAlertRequest) Descriptor() ([]byte, []int) {
-	return file_v1_portal_proto_rawDescGZIP(), []int{155}
+	return file_v1_portal_proto_rawDescGZIP(), []int{157}
 }
 
 type ListAlertReply struct {
@@ -10823,7 +11069,7 @@ type ListAlertReply struct {
 
 func (x *ListAlertReply) Reset() {
 	*x = ListAlertReply{}
-	mi := &file_v1_portal_proto_msgTypes[156]
+	mi := &file_v1_portal_proto_msgTypes[158]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -10835,7 +11081,7 @@ func (x *ListAlertReply) String() string {
 func (*ListAlertReply) ProtoMessage() {}
 
 func (x *ListAlertReply) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_portal_proto_msgTypes[156]
+	mi := &file_v1_portal_proto_msgTypes[158]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -10848,7 +11094,7 @@ func (x *ListAlertReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListAlertReply.ProtoReflect.Descriptor instead.
 func (*ListAlertReply) Descriptor() ([]byte, []int) {
-	return file_v1_portal_proto_rawDescGZIP(), []int{156}
+	return file_v1_portal_proto_rawDescGZIP(), []int{158}
 }
 
 func (x *ListAlertReply) GetReplyInfo() *ReplyInfo {
@@ -10875,7 +11121,7 @@ type DumpSupportRequest struct {
 
 func (x *DumpSupportRequest) Reset() {
 	*x = DumpSupportRequest{}
-	mi := &file_v1_portal_proto_msgTypes[157]
+	mi := &file_v1_portal_proto_msgTypes[159]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -10887,7 +11133,7 @@ func (x *DumpSupportRequest) String() string {
 func (*DumpSupportRequest) ProtoMessage() {}
 
 func (x *DumpSupportRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_portal_proto_msgTypes[157]
+	mi := &file_v1_portal_proto_msgTypes[159]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -10900,7 +11146,7 @@ func (x *DumpSupportRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DumpSupportRequest.ProtoReflect.Descriptor instead.
 func (*DumpSupportRequest) Descriptor() ([]byte, []int) {
-	return file_v1_portal_proto_rawDescGZIP(), []int{157}
+	return file_v1_portal_proto_rawDescGZIP(), []int{159}
 }
 
 type DumpSupportReply struct {
@@ -10913,7 +11159,7 @@ type DumpSupportReply struct {
 
 func (x *DumpSupportReply) Reset() {
 	*x = DumpSupportReply{}
-	mi := &file_v1_portal_proto_msgTypes[158]
+	mi := &file_v1_portal_proto_msgTypes[160]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -10925,7 +11171,7 @@ func (x *DumpSupportReply) String() string {
 func (*DumpSupportReply) ProtoMessage() {}
 
 func (x *DumpSupportReply) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_portal_proto_msgTypes[158]
+	mi := &file_v1_portal_proto_msgTypes[160]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -10938,7 +11184,7 @@ func (x *DumpSupportReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DumpSupportReply.ProtoReflect.Descriptor instead.
 func (*DumpSupportReply) Descriptor() ([]byte, []int) {
-	return file_v1_portal_proto_rawDescGZIP(), []int{158}
+	return file_v1_portal_proto_rawDescGZIP(), []int{160}
 }
 
 func (x *DumpSupportReply) GetName() string {
@@ -11050,9 +11296,10 @@ const file_v1_portal_proto_rawDesc = "" +
 	"reply_info\x18\x01 \x01(\v2\x11.vda.v1.ReplyInfoR\treplyInfo\x12-\n" +
 	"\vdn_msg_list\x18\x02 \x03(\v2\r.vda.v1.DnMsgR\tdnMsgList\x12\x1d\n" +
 	"\n" +
-	"next_token\x18\x03 \x01(\tR\tnextToken\"'\n" +
+	"next_token\x18\x03 \x01(\tR\tnextToken\"C\n" +
 	"\fGetDnRequest\x12\x17\n" +
-	"\adn_name\x18\x01 \x01(\tR\x06dnName\"d\n" +
+	"\adn_name\x18\x01 \x01(\tR\x06dnName\x12\x1a\n" +
+	"\bwith_vds\x18\x96\x01 \x01(\bR\awithVds\"d\n" +
 	"\n" +
 	"GetDnReply\x120\n" +
 	"\n" +
@@ -11077,7 +11324,7 @@ const file_v1_portal_proto_rawDesc = "" +
 	"\x0eUndrainDnReply\x120\n" +
 	"\n" +
 	"reply_info\x18\x01 \x01(\v2\x11.vda.v1.ReplyInfoR\treplyInfo\x12$\n" +
-	"\x06dn_msg\x18\x02 \x01(\v2\r.vda.v1.DnMsgR\x05dnMsg\"\xca\x04\n" +
+	"\x06dn_msg\x18\x02 \x01(\v2\r.vda.v1.DnMsgR\x05dnMsg\"\x83\x05\n" +
 	"\x05PdMsg\x12\x13\n" +
 	"\x05pd_id\x18\x01 \x01(\tR\x04pdId\x12\x17\n" +
 	"\apd_name\x18\x02 \x01(\tR\x06pdName\x12\x17\n" +
@@ -11103,7 +11350,8 @@ const file_v1_portal_proto_rawDesc = "" +
 	"\x11stuck_vd_msg_list\x18\x11 \x03(\v2\x12.vda.v1.StuckVdMsgR\x0estuckVdMsgList\x12\x1d\n" +
 	"\n" +
 	"label_list\x182 \x03(\tR\tlabelList\x12 \n" +
-	"\vdescription\x183 \x01(\tR\vdescription\"\xbc\x01\n" +
+	"\vdescription\x183 \x01(\tR\vdescription\x127\n" +
+	"\x10held_vd_msg_list\x18\x96\x01 \x03(\v2\r.vda.v1.VdMsgR\rheldVdMsgList\"\xbc\x01\n" +
 	"\x0fCreatePdRequest\x12\x17\n" +
 	"\adn_name\x18\x01 \x01(\tR\x06dnName\x12\x17\n" +
 	"\apd_name\x18\x02 \x01(\tR\x06pdName\x12\x17\n" +
@@ -11214,7 +11462,7 @@ const file_v1_portal_proto_rawDesc = "" +
 	"GetVdReply\x120\n" +
 	"\n" +
 	"reply_info\x18\x01 \x01(\v2\x11.vda.v1.ReplyInfoR\treplyInfo\x12$\n" +
-	"\x06vd_msg\x18\x02 \x01(\v2\r.vda.v1.VdMsgR\x05vdMsg\"\xed\x04\n" +
+	"\x06vd_msg\x18\x02 \x01(\v2\r.vda.v1.VdMsgR\x05vdMsg\"\xb3\x05\n" +
 	"\x05CnMsg\x12\x13\n" +
 	"\x05cn_id\x18\x01 \x01(\tR\x04cnId\x12\x17\n" +
 	"\acn_name\x18\x02 \x01(\tR\x06cnName\x12(\n" +
@@ -11238,7 +11486,31 @@ const file_v1_portal_proto_rawDesc = "" +
 	"\n" +
 	"label_list\x182 \x03(\tR\tlabelList\x12 \n" +
 	"\vdescription\x183 \x01(\tR\vdescription\x12\x18\n" +
-	"\acn_addr\x18\x8c\x01 \x01(\tR\x06cnAddr\"u\n" +
+	"\acn_addr\x18\x8c\x01 \x01(\tR\x06cnAddr\x12D\n" +
+	"\x13held_cntlr_msg_list\x18\x96\x01 \x03(\v2\x14.vda.v1.HeldCntlrMsgR\x10heldCntlrMsgList\"\xc3\x02\n" +
+	"\fHeldCntlrMsg\x12\x19\n" +
+	"\bcntlr_id\x18\x01 \x01(\tR\acntlrId\x12\x17\n" +
+	"\ada_name\x18\x02 \x01(\tR\x06daName\x12\x1b\n" +
+	"\tcntlr_idx\x18\x03 \x01(\rR\bcntlrIdx\x12\x18\n" +
+	"\aprimary\x18\x04 \x01(\bR\aprimary\x12\x1d\n" +
+	"\n" +
+	"primary_cn\x18\x05 \x01(\tR\tprimaryCn\x12\x18\n" +
+	"\aleaving\x18\x06 \x01(\bR\aleaving\x12\x14\n" +
+	"\x05error\x18\a \x01(\bR\x05error\x12\x1b\n" +
+	"\terror_msg\x18\b \x01(\tR\berrorMsg\x12\x1d\n" +
+	"\n" +
+	"error_time\x18\t \x01(\tR\terrorTime\x12=\n" +
+	"\x11held_exp_msg_list\x18\n" +
+	" \x03(\v2\x12.vda.v1.HeldExpMsgR\x0eheldExpMsgList\"\xc4\x01\n" +
+	"\n" +
+	"HeldExpMsg\x12\x19\n" +
+	"\bexp_name\x18\x01 \x01(\tR\aexpName\x12\x1b\n" +
+	"\tsnap_name\x18\x02 \x01(\tR\bsnapName\x12,\n" +
+	"\x12initiator_nqn_list\x18\x03 \x03(\tR\x10initiatorNqnList\x12\x14\n" +
+	"\x05error\x18\x04 \x01(\bR\x05error\x12\x1b\n" +
+	"\terror_msg\x18\x05 \x01(\tR\berrorMsg\x12\x1d\n" +
+	"\n" +
+	"error_time\x18\x06 \x01(\tR\terrorTime\"u\n" +
 	"\rStuckCntlrMsg\x12\x19\n" +
 	"\bcntlr_id\x18\x01 \x01(\tR\acntlrId\x12\x17\n" +
 	"\ada_name\x18\x02 \x01(\tR\x06daName\x12\x18\n" +
@@ -11296,9 +11568,11 @@ const file_v1_portal_proto_rawDesc = "" +
 	"reply_info\x18\x01 \x01(\v2\x11.vda.v1.ReplyInfoR\treplyInfo\x12-\n" +
 	"\vcn_msg_list\x18\x02 \x03(\v2\r.vda.v1.CnMsgR\tcnMsgList\x12\x1d\n" +
 	"\n" +
-	"next_token\x18\x03 \x01(\tR\tnextToken\"'\n" +
+	"next_token\x18\x03 \x01(\tR\tnextToken\"I\n" +
 	"\fGetCnRequest\x12\x17\n" +
-	"\acn_name\x18\x01 \x01(\tR\x06cnName\"d\n" +
+	"\acn_name\x18\x01 \x01(\tR\x06cnName\x12 \n" +
+	"\vwith_cntlrs\x18\x96\x01 \x01(\bR\n" +
+	"withCntlrs\"d\n" +
 	"\n" +
 	"GetCnReply\x120\n" +
 	"\n" +
@@ -11384,7 +11658,7 @@ const file_v1_portal_proto_rawDesc = "" +
 	"\agrp_idx\x18\x02 \x01(\rR\x06grpIdx\x12\x12\n" +
 	"\x04size\x18\x03 \x01(\x04R\x04size\x12-\n" +
 	"\vvd_msg_list\x18\x04 \x03(\v2\r.vda.v1.VdMsgR\tvdMsgList\x12\x18\n" +
-	"\ajoining\x18< \x01(\bR\ajoining\"\xb7\x03\n" +
+	"\ajoining\x18< \x01(\bR\ajoining\"\xd1\x03\n" +
 	"\x05VdMsg\x12\x13\n" +
 	"\x05vd_id\x18\x01 \x01(\tR\x04vdId\x12\x15\n" +
 	"\x06vd_idx\x18\x02 \x01(\rR\x05vdIdx\x12\x12\n" +
@@ -11400,7 +11674,8 @@ const file_v1_portal_proto_rawDesc = "" +
 	"lack_bytes\x18\n" +
 	" \x01(\x04R\tlackBytes\x12\x17\n" +
 	"\ada_name\x18( \x01(\tR\x06daName\x12\x18\n" +
-	"\aleaving\x18) \x01(\bR\aleaving\x12'\n" +
+	"\aleaving\x18) \x01(\bR\aleaving\x12\x18\n" +
+	"\agrp_idx\x18\x96\x01 \x01(\rR\x06grpIdx\x12'\n" +
 	"\x0frebuild_percent\x18G \x01(\rR\x0erebuildPercent\x121\n" +
 	"\x15rebuild_bytes_per_sec\x18H \x01(\x04R\x12rebuildBytesPerSec\x12(\n" +
 	"\x10rebuild_left_sec\x18I \x01(\x04R\x0erebuildLeftSec\"\xc1\x01\n" +
@@ -12060,7 +12335,7 @@ func file_v1_portal_proto_rawDescGZIP() []byte {
 	return file_v1_portal_proto_rawDescData
 }
 
-var file_v1_portal_proto_msgTypes = make([]protoimpl.MessageInfo, 159)
+var file_v1_portal_proto_msgTypes = make([]protoimpl.MessageInfo, 161)
 var file_v1_portal_proto_goTypes = []any{
 	(*ReplyInfo)(nil),            // 0: vda.v1.ReplyInfo
 	(*DnMsg)(nil),                // 1: vda.v1.DnMsg
@@ -12104,123 +12379,125 @@ var file_v1_portal_proto_goTypes = []any{
 	(*GetVdRequest)(nil),         // 39: vda.v1.GetVdRequest
 	(*GetVdReply)(nil),           // 40: vda.v1.GetVdReply
 	(*CnMsg)(nil),                // 41: vda.v1.CnMsg
-	(*StuckCntlrMsg)(nil),        // 42: vda.v1.StuckCntlrMsg
-	(*CreateCnRequest)(nil),      // 43: vda.v1.CreateCnRequest
-	(*CreateCnReply)(nil),        // 44: vda.v1.CreateCnReply
-	(*DeleteCnRequest)(nil),      // 45: vda.v1.DeleteCnRequest
-	(*DeleteCnReply)(nil),        // 46: vda.v1.DeleteCnReply
-	(*ModifyCnRequest)(nil),      // 47: vda.v1.ModifyCnRequest
-	(*ModifyCnReply)(nil),        // 48: vda.v1.ModifyCnReply
-	(*ListCnRequest)(nil),        // 49: vda.v1.ListCnRequest
-	(*ListCnReply)(nil),          // 50: vda.v1.ListCnReply
-	(*GetCnRequest)(nil),         // 51: vda.v1.GetCnRequest
-	(*GetCnReply)(nil),           // 52: vda.v1.GetCnReply
-	(*SyncupCnRequest)(nil),      // 53: vda.v1.SyncupCnRequest
-	(*SyncupCnReply)(nil),        // 54: vda.v1.SyncupCnReply
-	(*DrainCnRequest)(nil),       // 55: vda.v1.DrainCnRequest
-	(*DrainCnReply)(nil),         // 56: vda.v1.DrainCnReply
-	(*UndrainCnRequest)(nil),     // 57: vda.v1.UndrainCnRequest
-	(*UndrainCnReply)(nil),       // 58: vda.v1.UndrainCnReply
-	(*DaMsg)(nil),                // 59: vda.v1.DaMsg
-	(*GrpMsg)(nil),               // 60: vda.v1.GrpMsg
-	(*VdMsg)(nil),                // 61: vda.v1.VdMsg
-	(*ScrubMsg)(nil),             // 62: vda.v1.ScrubMsg
-	(*CntlrMsg)(nil),             // 63: vda.v1.CntlrMsg
-	(*CreateDaRequest)(nil),      // 64: vda.v1.CreateDaRequest
-	(*CreateDaReply)(nil),        // 65: vda.v1.CreateDaReply
-	(*DeleteDaRequest)(nil),      // 66: vda.v1.DeleteDaRequest
-	(*DeleteDaReply)(nil),        // 67: vda.v1.DeleteDaReply
-	(*UndeleteDaRequest)(nil),    // 68: vda.v1.UndeleteDaRequest
-	(*UndeleteDaReply)(nil),      // 69: vda.v1.UndeleteDaReply
-	(*ModifyDaRequest)(nil),      // 70: vda.v1.ModifyDaRequest
-	(*ModifyDaReply)(nil),        // 71: vda.v1.ModifyDaReply
-	(*ListDaRequest)(nil),        // 72: vda.v1.ListDaRequest
-	(*ListDaReply)(nil),          // 73: vda.v1.ListDaReply
-	(*GetDaRequest)(nil),         // 74: vda.v1.GetDaRequest
-	(*GetDaReply)(nil),           // 75: vda.v1.GetDaReply
-	(*SyncupDaRequest)(nil),      // 76: vda.v1.SyncupDaRequest
-	(*SyncupDaReply)(nil),        // 77: vda.v1.SyncupDaReply
-	(*FailoverDaRequest)(nil),    // 78: vda.v1.FailoverDaRequest
-	(*FailoverDaReply)(nil),      // 79: vda.v1.FailoverDaReply
-	(*RecoverDaRequest)(nil),     // 80: vda.v1.RecoverDaRequest
-	(*RecoverDaReply)(nil),       // 81: vda.v1.RecoverDaReply
-	(*ScrubDaRequest)(nil),       // 82: vda.v1.ScrubDaRequest
-	(*ScrubDaReply)(nil),         // 83: vda.v1.ScrubDaReply
-	(*SnapMsg)(nil),              // 84: vda.v1.SnapMsg
-	(*CreateSnapRequest)(nil),    // 85: vda.v1.CreateSnapRequest
-	(*CreateSnapReply)(nil),      // 86: vda.v1.CreateSnapReply
-	(*DeleteSnapRequest)(nil),    // 87: vda.v1.DeleteSnapRequest
-	(*DeleteSnapReply)(nil),      // 88: vda.v1.DeleteSnapReply
-	(*RollbackSnapRequest)(nil),  // 89: vda.v1.RollbackSnapRequest
-	(*RollbackSnapReply)(nil),    // 90: vda.v1.RollbackSnapReply
-	(*ModifySnapRequest)(nil),    // 91: vda.v1.ModifySnapRequest
-	(*ModifySnapReply)(nil),      // 92: vda.v1.ModifySnapReply
-	(*ListSnapRequest)(nil),      // 93: vda.v1.ListSnapRequest
-	(*ListSnapReply)(nil),        // 94: vda.v1.ListSnapReply
-	(*GetSnapRequest)(nil),       // 95: vda.v1.GetSnapRequest
-	(*GetSnapReply)(nil),         // 96: vda.v1.GetSnapReply
-	(*ExpMsg)(nil),               // 97: vda.v1.ExpMsg
-	(*EsMsg)(nil),                // 98: vda.v1.EsMsg
-	(*CreateExpRequest)(nil),     // 99: vda.v1.CreateExpRequest
-	(*CreateExpReply)(nil),       // 100: vda.v1.CreateExpReply
-	(*DeleteExpRequest)(nil),     // 101: vda.v1.DeleteExpRequest
-	(*DeleteExpReply)(nil),       // 102: vda.v1.DeleteExpReply
-	(*ModifyExpRequest)(nil),     // 103: vda.v1.ModifyExpRequest
-	(*ModifyExpReply)(nil),       // 104: vda.v1.ModifyExpReply
-	(*ListExpRequest)(nil),       // 105: vda.v1.ListExpRequest
-	(*ListExpReply)(nil),         // 106: vda.v1.ListExpReply
-	(*GetExpRequest)(nil),        // 107: vda.v1.GetExpRequest
-	(*GetExpReply)(nil),          // 108: vda.v1.GetExpReply
-	(*OrphanMsg)(nil),            // 109: vda.v1.OrphanMsg
-	(*ListOrphanRequest)(nil),    // 110: vda.v1.ListOrphanRequest
-	(*ListOrphanReply)(nil),      // 111: vda.v1.ListOrphanReply
-	(*AdoptOrphanRequest)(nil),   // 112: vda.v1.AdoptOrphanRequest
-	(*AdoptOrphanReply)(nil),     // 113: vda.v1.AdoptOrphanReply
-	(*DeleteOrphanRequest)(nil),  // 114: vda.v1.DeleteOrphanRequest
-	(*DeleteOrphanReply)(nil),    // 115: vda.v1.DeleteOrphanReply
-	(*GetStatusRequest)(nil),     // 116: vda.v1.GetStatusRequest
-	(*GetStatusReply)(nil),       // 117: vda.v1.GetStatusReply
-	(*StatusMsg)(nil),            // 118: vda.v1.StatusMsg
-	(*NodeCountMsg)(nil),         // 119: vda.v1.NodeCountMsg
-	(*CapacityMsg)(nil),          // 120: vda.v1.CapacityMsg
-	(*DaCountMsg)(nil),           // 121: vda.v1.DaCountMsg
-	(*CnLoadMsg)(nil),            // 122: vda.v1.CnLoadMsg
-	(*VersionCountMsg)(nil),      // 123: vda.v1.VersionCountMsg
-	(*GetTopRequest)(nil),        // 124: vda.v1.GetTopRequest
-	(*GetTopReply)(nil),          // 125: vda.v1.GetTopReply
-	(*TopMsg)(nil),               // 126: vda.v1.TopMsg
-	(*SecureClusterRequest)(nil), // 127: vda.v1.SecureClusterRequest
-	(*SecureClusterReply)(nil),   // 128: vda.v1.SecureClusterReply
-	(*CreateUserRequest)(nil),    // 129: vda.v1.CreateUserRequest
-	(*CreateUserReply)(nil),      // 130: vda.v1.CreateUserReply
-	(*DeleteUserRequest)(nil),    // 131: vda.v1.DeleteUserRequest
-	(*DeleteUserReply)(nil),      // 132: vda.v1.DeleteUserReply
-	(*ModifyUserRequest)(nil),    // 133: vda.v1.ModifyUserRequest
-	(*ModifyUserReply)(nil),      // 134: vda.v1.ModifyUserReply
-	(*ListUserRequest)(nil),      // 135: vda.v1.ListUserRequest
-	(*ListUserReply)(nil),        // 136: vda.v1.ListUserReply
-	(*UserMsg)(nil),              // 137: vda.v1.UserMsg
-	(*SetPasswordRequest)(nil),   // 138: vda.v1.SetPasswordRequest
-	(*SetPasswordReply)(nil),     // 139: vda.v1.SetPasswordReply
-	(*ListSessionRequest)(nil),   // 140: vda.v1.ListSessionRequest
-	(*ListSessionReply)(nil),     // 141: vda.v1.ListSessionReply
-	(*SessionMsg)(nil),           // 142: vda.v1.SessionMsg
-	(*DeleteSessionRequest)(nil), // 143: vda.v1.DeleteSessionRequest
-	(*DeleteSessionReply)(nil),   // 144: vda.v1.DeleteSessionReply
-	(*ListVersionRequest)(nil),   // 145: vda.v1.ListVersionRequest
-	(*ListVersionReply)(nil),     // 146: vda.v1.ListVersionReply
-	(*VersionMsg)(nil),           // 147: vda.v1.VersionMsg
-	(*EventMsg)(nil),             // 148: vda.v1.EventMsg
-	(*EventFilter)(nil),          // 149: vda.v1.EventFilter
-	(*ListEventRequest)(nil),     // 150: vda.v1.ListEventRequest
-	(*ListEventReply)(nil),       // 151: vda.v1.ListEventReply
-	(*WatchEventRequest)(nil),    // 152: vda.v1.WatchEventRequest
-	(*WatchEventReply)(nil),      // 153: vda.v1.WatchEventReply
-	(*AlertMsg)(nil),             // 154: vda.v1.AlertMsg
-	(*ListAlertRequest)(nil),     // 155: vda.v1.ListAlertRequest
-	(*ListAlertReply)(nil),       // 156: vda.v1.ListAlertReply
-	(*DumpSupportRequest)(nil),   // 157: vda.v1.DumpSupportRequest
-	(*DumpSupportReply)(nil),     // 158: vda.v1.DumpSupportReply
+	(*HeldCntlrMsg)(nil),         // 42: vda.v1.HeldCntlrMsg
+	(*HeldExpMsg)(nil),           // 43: vda.v1.HeldExpMsg
+	(*StuckCntlrMsg)(nil),        // 44: vda.v1.StuckCntlrMsg
+	(*CreateCnRequest)(nil),      // 45: vda.v1.CreateCnRequest
+	(*CreateCnReply)(nil),        // 46: vda.v1.CreateCnReply
+	(*DeleteCnRequest)(nil),      // 47: vda.v1.DeleteCnRequest
+	(*DeleteCnReply)(nil),        // 48: vda.v1.DeleteCnReply
+	(*ModifyCnRequest)(nil),      // 49: vda.v1.ModifyCnRequest
+	(*ModifyCnReply)(nil),        // 50: vda.v1.ModifyCnReply
+	(*ListCnRequest)(nil),        // 51: vda.v1.ListCnRequest
+	(*ListCnReply)(nil),          // 52: vda.v1.ListCnReply
+	(*GetCnRequest)(nil),         // 53: vda.v1.GetCnRequest
+	(*GetCnReply)(nil),           // 54: vda.v1.GetCnReply
+	(*SyncupCnRequest)(nil),      // 55: vda.v1.SyncupCnRequest
+	(*SyncupCnReply)(nil),        // 56: vda.v1.SyncupCnReply
+	(*DrainCnRequest)(nil),       // 57: vda.v1.DrainCnRequest
+	(*DrainCnReply)(nil),         // 58: vda.v1.DrainCnReply
+	(*UndrainCnRequest)(nil),     // 59: vda.v1.UndrainCnRequest
+	(*UndrainCnReply)(nil),       // 60: vda.v1.UndrainCnReply
+	(*DaMsg)(nil),                // 61: vda.v1.DaMsg
+	(*GrpMsg)(nil),               // 62: vda.v1.GrpMsg
+	(*VdMsg)(nil),                // 63: vda.v1.VdMsg
+	(*ScrubMsg)(nil),             // 64: vda.v1.ScrubMsg
+	(*CntlrMsg)(nil),             // 65: vda.v1.CntlrMsg
+	(*CreateDaRequest)(nil),      // 66: vda.v1.CreateDaRequest
+	(*CreateDaReply)(nil),        // 67: vda.v1.CreateDaReply
+	(*DeleteDaRequest)(nil),      // 68: vda.v1.DeleteDaRequest
+	(*DeleteDaReply)(nil),        // 69: vda.v1.DeleteDaReply
+	(*UndeleteDaRequest)(nil),    // 70: vda.v1.UndeleteDaRequest
+	(*UndeleteDaReply)(nil),      // 71: vda.v1.UndeleteDaReply
+	(*ModifyDaRequest)(nil),      // 72: vda.v1.ModifyDaRequest
+	(*ModifyDaReply)(nil),        // 73: vda.v1.ModifyDaReply
+	(*ListDaRequest)(nil),        // 74: vda.v1.ListDaRequest
+	(*ListDaReply)(nil),          // 75: vda.v1.ListDaReply
+	(*GetDaRequest)(nil),         // 76: vda.v1.GetDaRequest
+	(*GetDaReply)(nil),           // 77: vda.v1.GetDaReply
+	(*SyncupDaRequest)(nil),      // 78: vda.v1.SyncupDaRequest
+	(*SyncupDaReply)(nil),        // 79: vda.v1.SyncupDaReply
+	(*FailoverDaRequest)(nil),    // 80: vda.v1.FailoverDaRequest
+	(*FailoverDaReply)(nil),      // 81: vda.v1.FailoverDaReply
+	(*RecoverDaRequest)(nil),     // 82: vda.v1.RecoverDaRequest
+	(*RecoverDaReply)(nil),       // 83: vda.v1.RecoverDaReply
+	(*ScrubDaRequest)(nil),       // 84: vda.v1.ScrubDaRequest
+	(*ScrubDaReply)(nil),         // 85: vda.v1.ScrubDaReply
+	(*SnapMsg)(nil),              // 86: vda.v1.SnapMsg
+	(*CreateSnapRequest)(nil),    // 87: vda.v1.CreateSnapRequest
+	(*CreateSnapReply)(nil),      // 88: vda.v1.CreateSnapReply
+	(*DeleteSnapRequest)(nil),    // 89: vda.v1.DeleteSnapRequest
+	(*DeleteSnapReply)(nil),      // 90: vda.v1.DeleteSnapReply
+	(*RollbackSnapRequest)(nil),  // 91: vda.v1.RollbackSnapRequest
+	(*RollbackSnapReply)(nil),    // 92: vda.v1.RollbackSnapReply
+	(*ModifySnapRequest)(nil),    // 93: vda.v1.ModifySnapRequest
+	(*ModifySnapReply)(nil),      // 94: vda.v1.ModifySnapReply
+	(*ListSnapRequest)(nil),      // 95: vda.v1.ListSnapRequest
+	(*ListSnapReply)(nil),        // 96: vda.v1.ListSnapReply
+	(*GetSnapRequest)(nil),       // 97: vda.v1.GetSnapRequest
+	(*GetSnapReply)(nil),         // 98: vda.v1.GetSnapReply
+	(*ExpMsg)(nil),               // 99: vda.v1.ExpMsg
+	(*EsMsg)(nil),                // 100: vda.v1.EsMsg
+	(*CreateExpRequest)(nil),     // 101: vda.v1.CreateExpRequest
+	(*CreateExpReply)(nil),       // 102: vda.v1.CreateExpReply
+	(*DeleteExpRequest)(nil),     // 103: vda.v1.DeleteExpRequest
+	(*DeleteExpReply)(nil),       // 104: vda.v1.DeleteExpReply
+	(*ModifyExpRequest)(nil),     // 105: vda.v1.ModifyExpRequest
+	(*ModifyExpReply)(nil),       // 106: vda.v1.ModifyExpReply
+	(*ListExpRequest)(nil),       // 107: vda.v1.ListExpRequest
+	(*ListExpReply)(nil),         // 108: vda.v1.ListExpReply
+	(*GetExpRequest)(nil),        // 109: vda.v1.GetExpRequest
+	(*GetExpReply)(nil),          // 110: vda.v1.GetExpReply
+	(*OrphanMsg)(nil),            // 111: vda.v1.OrphanMsg
+	(*ListOrphanRequest)(nil),    // 112: vda.v1.ListOrphanRequest
+	(*ListOrphanReply)(nil),      // 113: vda.v1.ListOrphanReply
+	(*AdoptOrphanRequest)(nil),   // 114: vda.v1.AdoptOrphanRequest
+	(*AdoptOrphanReply)(nil),     // 115: vda.v1.AdoptOrphanReply
+	(*DeleteOrphanRequest)(nil),  // 116: vda.v1.DeleteOrphanRequest
+	(*DeleteOrphanReply)(nil),    // 117: vda.v1.DeleteOrphanReply
+	(*GetStatusRequest)(nil),     // 118: vda.v1.GetStatusRequest
+	(*GetStatusReply)(nil),       // 119: vda.v1.GetStatusReply
+	(*StatusMsg)(nil),            // 120: vda.v1.StatusMsg
+	(*NodeCountMsg)(nil),         // 121: vda.v1.NodeCountMsg
+	(*CapacityMsg)(nil),          // 122: vda.v1.CapacityMsg
+	(*DaCountMsg)(nil),           // 123: vda.v1.DaCountMsg
+	(*CnLoadMsg)(nil),            // 124: vda.v1.CnLoadMsg
+	(*VersionCountMsg)(nil),      // 125: vda.v1.VersionCountMsg
+	(*GetTopRequest)(nil),        // 126: vda.v1.GetTopRequest
+	(*GetTopReply)(nil),          // 127: vda.v1.GetTopReply
+	(*TopMsg)(nil),               // 128: vda.v1.TopMsg
+	(*SecureClusterRequest)(nil), // 129: vda.v1.SecureClusterRequest
+	(*SecureClusterReply)(nil),   // 130: vda.v1.SecureClusterReply
+	(*CreateUserRequest)(nil),    // 131: vda.v1.CreateUserRequest
+	(*CreateUserReply)(nil),      // 132: vda.v1.CreateUserReply
+	(*DeleteUserRequest)(nil),    // 133: vda.v1.DeleteUserRequest
+	(*DeleteUserReply)(nil),      // 134: vda.v1.DeleteUserReply
+	(*ModifyUserRequest)(nil),    // 135: vda.v1.ModifyUserRequest
+	(*ModifyUserReply)(nil),      // 136: vda.v1.ModifyUserReply
+	(*ListUserRequest)(nil),      // 137: vda.v1.ListUserRequest
+	(*ListUserReply)(nil),        // 138: vda.v1.ListUserReply
+	(*UserMsg)(nil),              // 139: vda.v1.UserMsg
+	(*SetPasswordRequest)(nil),   // 140: vda.v1.SetPasswordRequest
+	(*SetPasswordReply)(nil),     // 141: vda.v1.SetPasswordReply
+	(*ListSessionRequest)(nil),   // 142: vda.v1.ListSessionRequest
+	(*ListSessionReply)(nil),     // 143: vda.v1.ListSessionReply
+	(*SessionMsg)(nil),           // 144: vda.v1.SessionMsg
+	(*DeleteSessionRequest)(nil), // 145: vda.v1.DeleteSessionRequest
+	(*DeleteSessionReply)(nil),   // 146: vda.v1.DeleteSessionReply
+	(*ListVersionRequest)(nil),   // 147: vda.v1.ListVersionRequest
+	(*ListVersionReply)(nil),     // 148: vda.v1.ListVersionReply
+	(*VersionMsg)(nil),           // 149: vda.v1.VersionMsg
+	(*EventMsg)(nil),             // 150: vda.v1.EventMsg
+	(*EventFilter)(nil),          // 151: vda.v1.EventFilter
+	(*ListEventRequest)(nil),     // 152: vda.v1.ListEventRequest
+	(*ListEventReply)(nil),       // 153: vda.v1.ListEventReply
+	(*WatchEventRequest)(nil),    // 154: vda.v1.WatchEventRequest
+	(*WatchEventReply)(nil),      // 155: vda.v1.WatchEventReply
+	(*AlertMsg)(nil),             // 156: vda.v1.AlertMsg
+	(*ListAlertRequest)(nil),     // 157: vda.v1.ListAlertRequest
+	(*ListAlertReply)(nil),       // 158: vda.v1.ListAlertReply
+	(*DumpSupportRequest)(nil),   // 159: vda.v1.DumpSupportRequest
+	(*DumpSupportReply)(nil),     // 160: vda.v1.DumpSupportReply
 }
 var file_v1_portal_proto_depIdxs = []int32{
 	19,  // 0: vda.v1.DnMsg.pd_msg_list:type_name -> vda.v1.PdMsg
@@ -12241,259 +12518,262 @@ var file_v1_portal_proto_depIdxs = []int32{
 	0,   // 15: vda.v1.UndrainDnReply.reply_info:type_name -> vda.v1.ReplyInfo
 	1,   // 16: vda.v1.UndrainDnReply.dn_msg:type_name -> vda.v1.DnMsg
 	2,   // 17: vda.v1.PdMsg.stuck_vd_msg_list:type_name -> vda.v1.StuckVdMsg
-	0,   // 18: vda.v1.CreatePdReply.reply_info:type_name -> vda.v1.ReplyInfo
-	19,  // 19: vda.v1.CreatePdReply.pd_msg:type_name -> vda.v1.PdMsg
-	0,   // 20: vda.v1.DeletePdReply.reply_info:type_name -> vda.v1.ReplyInfo
-	0,   // 21: vda.v1.ModifyPdReply.reply_info:type_name -> vda.v1.ReplyInfo
-	19,  // 22: vda.v1.ModifyPdReply.pd_msg:type_name -> vda.v1.PdMsg
-	0,   // 23: vda.v1.ListPdReply.reply_info:type_name -> vda.v1.ReplyInfo
-	19,  // 24: vda.v1.ListPdReply.pd_msg_list:type_name -> vda.v1.PdMsg
-	0,   // 25: vda.v1.GetPdReply.reply_info:type_name -> vda.v1.ReplyInfo
-	19,  // 26: vda.v1.GetPdReply.pd_msg:type_name -> vda.v1.PdMsg
-	0,   // 27: vda.v1.DiscoverPdReply.reply_info:type_name -> vda.v1.ReplyInfo
-	32,  // 28: vda.v1.DiscoverPdReply.disk_msg_list:type_name -> vda.v1.DiskMsg
-	0,   // 29: vda.v1.DrainPdReply.reply_info:type_name -> vda.v1.ReplyInfo
-	19,  // 30: vda.v1.DrainPdReply.pd_msg:type_name -> vda.v1.PdMsg
-	0,   // 31: vda.v1.UndrainPdReply.reply_info:type_name -> vda.v1.ReplyInfo
-	19,  // 32: vda.v1.UndrainPdReply.pd_msg:type_name -> vda.v1.PdMsg
-	0,   // 33: vda.v1.MoveVdReply.reply_info:type_name -> vda.v1.ReplyInfo
-	61,  // 34: vda.v1.MoveVdReply.vd_msg:type_name -> vda.v1.VdMsg
-	61,  // 35: vda.v1.MoveVdReply.new_vd_msg:type_name -> vda.v1.VdMsg
-	0,   // 36: vda.v1.GetVdReply.reply_info:type_name -> vda.v1.ReplyInfo
-	61,  // 37: vda.v1.GetVdReply.vd_msg:type_name -> vda.v1.VdMsg
-	42,  // 38: vda.v1.CnMsg.stuck_cntlr_msg_list:type_name -> vda.v1.StuckCntlrMsg
-	0,   // 39: vda.v1.CreateCnReply.reply_info:type_name -> vda.v1.ReplyInfo
-	41,  // 40: vda.v1.CreateCnReply.cn_msg:type_name -> vda.v1.CnMsg
-	0,   // 41: vda.v1.DeleteCnReply.reply_info:type_name -> vda.v1.ReplyInfo
-	0,   // 42: vda.v1.ModifyCnReply.reply_info:type_name -> vda.v1.ReplyInfo
-	41,  // 43: vda.v1.ModifyCnReply.cn_msg:type_name -> vda.v1.CnMsg
-	0,   // 44: vda.v1.ListCnReply.reply_info:type_name -> vda.v1.ReplyInfo
-	41,  // 45: vda.v1.ListCnReply.cn_msg_list:type_name -> vda.v1.CnMsg
-	0,   // 46: vda.v1.GetCnReply.reply_info:type_name -> vda.v1.ReplyInfo
-	41,  // 47: vda.v1.GetCnReply.cn_msg:type_name -> vda.v1.CnMsg
-	0,   // 48: vda.v1.SyncupCnReply.reply_info:type_name -> vda.v1.ReplyInfo
-	41,  // 49: vda.v1.SyncupCnReply.cn_msg:type_name -> vda.v1.CnMsg
-	0,   // 50: vda.v1.DrainCnReply.reply_info:type_name -> vda.v1.ReplyInfo
-	41,  // 51: vda.v1.DrainCnReply.cn_msg:type_name -> vda.v1.CnMsg
-	0,   // 52: vda.v1.UndrainCnReply.reply_info:type_name -> vda.v1.ReplyInfo
-	41,  // 53: vda.v1.UndrainCnReply.cn_msg:type_name -> vda.v1.CnMsg
-	60,  // 54: vda.v1.DaMsg.grp_msg_list:type_name -> vda.v1.GrpMsg
-	63,  // 55: vda.v1.DaMsg.cntlr_msg_list:type_name -> vda.v1.CntlrMsg
-	62,  // 56: vda.v1.DaMsg.scrub_msg_list:type_name -> vda.v1.ScrubMsg
-	61,  // 57: vda.v1.GrpMsg.vd_msg_list:type_name -> vda.v1.VdMsg
-	0,   // 58: vda.v1.CreateDaReply.reply_info:type_name -> vda.v1.ReplyInfo
-	59,  // 59: vda.v1.CreateDaReply.da_msg:type_name -> vda.v1.DaMsg
-	0,   // 60: vda.v1.DeleteDaReply.reply_info:type_name -> vda.v1.ReplyInfo
-	0,   // 61: vda.v1.UndeleteDaReply.reply_info:type_name -> vda.v1.ReplyInfo
-	59,  // 62: vda.v1.UndeleteDaReply.da_msg:type_name -> vda.v1.DaMsg
-	0,   // 63: vda.v1.ModifyDaReply.reply_info:type_name -> vda.v1.ReplyInfo
-	59,  // 64: vda.v1.ModifyDaReply.da_msg:type_name -> vda.v1.DaMsg
-	0,   // 65: vda.v1.ListDaReply.reply_info:type_name -> vda.v1.ReplyInfo
-	59,  // 66: vda.v1.ListDaReply.da_msg_list:type_name -> vda.v1.DaMsg
-	0,   // 67: vda.v1.GetDaReply.reply_info:type_name -> vda.v1.ReplyInfo
-	59,  // 68: vda.v1.GetDaReply.da_msg:type_name -> vda.v1.DaMsg
-	0,   // 69: vda.v1.SyncupDaReply.reply_info:type_name -> vda.v1.ReplyInfo
-	59,  // 70: vda.v1.SyncupDaReply.da_msg:type_name -> vda.v1.DaMsg
-	0,   // 71: vda.v1.FailoverDaReply.reply_info:type_name -> vda.v1.ReplyInfo
-	59,  // 72: vda.v1.FailoverDaReply.da_msg:type_name -> vda.v1.DaMsg
-	0,   // 73: vda.v1.RecoverDaReply.reply_info:type_name -> vda.v1.ReplyInfo
-	59,  // 74: vda.v1.RecoverDaReply.da_msg:type_name -> vda.v1.DaMsg
-	0,   // 75: vda.v1.ScrubDaReply.reply_info:type_name -> vda.v1.ReplyInfo
-	59,  // 76: vda.v1.ScrubDaReply.da_msg:type_name -> vda.v1.DaMsg
-	0,   // 77: vda.v1.CreateSnapReply.reply_info:type_name -> vda.v1.ReplyInfo
-	84,  // 78: vda.v1.CreateSnapReply.snap_msg:type_name -> vda.v1.SnapMsg
-	84,  // 79: vda.v1.CreateSnapReply.snap_msg_list:type_name -> vda.v1.SnapMsg
-	0,   // 80: vda.v1.DeleteSnapReply.reply_info:type_name -> vda.v1.ReplyInfo
-	0,   // 81: vda.v1.RollbackSnapReply.reply_info:type_name -> vda.v1.ReplyInfo
-	84,  // 82: vda.v1.RollbackSnapReply.snap_msg:type_name -> vda.v1.SnapMsg
-	0,   // 83: vda.v1.ModifySnapReply.reply_info:type_name -> vda.v1.ReplyInfo
-	84,  // 84: vda.v1.ModifySnapReply.snap_msg:type_name -> vda.v1.SnapMsg
-	0,   // 85: vda.v1.ListSnapReply.reply_info:type_name -> vda.v1.ReplyInfo
-	84,  // 86: vda.v1.ListSnapReply.snap_msg_list:type_name -> vda.v1.SnapMsg
-	0,   // 87: vda.v1.GetSnapReply.reply_info:type_name -> vda.v1.ReplyInfo
-	84,  // 88: vda.v1.GetSnapReply.snap_msg:type_name -> vda.v1.SnapMsg
-	98,  // 89: vda.v1.ExpMsg.es_msg_list:type_name -> vda.v1.EsMsg
-	0,   // 90: vda.v1.CreateExpReply.reply_info:type_name -> vda.v1.ReplyInfo
-	97,  // 91: vda.v1.CreateExpReply.exp_msg:type_name -> vda.v1.ExpMsg
-	0,   // 92: vda.v1.DeleteExpReply.reply_info:type_name -> vda.v1.ReplyInfo
-	0,   // 93: vda.v1.ModifyExpReply.reply_info:type_name -> vda.v1.ReplyInfo
-	97,  // 94: vda.v1.ModifyExpReply.exp_msg:type_name -> vda.v1.ExpMsg
-	0,   // 95: vda.v1.ListExpReply.reply_info:type_name -> vda.v1.ReplyInfo
-	97,  // 96: vda.v1.ListExpReply.exp_msg_list:type_name -> vda.v1.ExpMsg
-	0,   // 97: vda.v1.GetExpReply.reply_info:type_name -> vda.v1.ReplyInfo
-	97,  // 98: vda.v1.GetExpReply.exp_msg:type_name -> vda.v1.ExpMsg
-	0,   // 99: vda.v1.ListOrphanReply.reply_info:type_name -> vda.v1.ReplyInfo
-	109, // 100: vda.v1.ListOrphanReply.orphan_msg_list:type_name -> vda.v1.OrphanMsg
-	0,   // 101: vda.v1.AdoptOrphanReply.reply_info:type_name -> vda.v1.ReplyInfo
-	109, // 102: vda.v1.AdoptOrphanReply.orphan_msg:type_name -> vda.v1.OrphanMsg
-	0,   // 103: vda.v1.DeleteOrphanReply.reply_info:type_name -> vda.v1.ReplyInfo
-	109, // 104: vda.v1.DeleteOrphanReply.orphan_msg:type_name -> vda.v1.OrphanMsg
-	0,   // 105: vda.v1.GetStatusReply.reply_info:type_name -> vda.v1.ReplyInfo
-	118, // 106: vda.v1.GetStatusReply.status_msg:type_name -> vda.v1.StatusMsg
-	119, // 107: vda.v1.StatusMsg.node_count_msg_list:type_name -> vda.v1.NodeCountMsg
-	120, // 108: vda.v1.StatusMsg.capacity_msg_list:type_name -> vda.v1.CapacityMsg
-	121, // 109: vda.v1.StatusMsg.da_count_msg_list:type_name -> vda.v1.DaCountMsg
-	122, // 110: vda.v1.StatusMsg.cn_load_msg_list:type_name -> vda.v1.CnLoadMsg
-	123, // 111: vda.v1.StatusMsg.version_count_msg_list:type_name -> vda.v1.VersionCountMsg
-	154, // 112: vda.v1.StatusMsg.alert_msg_list:type_name -> vda.v1.AlertMsg
-	0,   // 113: vda.v1.GetTopReply.reply_info:type_name -> vda.v1.ReplyInfo
-	126, // 114: vda.v1.GetTopReply.da_top_msg_list:type_name -> vda.v1.TopMsg
-	126, // 115: vda.v1.GetTopReply.node_top_msg_list:type_name -> vda.v1.TopMsg
-	126, // 116: vda.v1.GetTopReply.pd_top_msg_list:type_name -> vda.v1.TopMsg
-	0,   // 117: vda.v1.SecureClusterReply.reply_info:type_name -> vda.v1.ReplyInfo
-	0,   // 118: vda.v1.CreateUserReply.reply_info:type_name -> vda.v1.ReplyInfo
-	0,   // 119: vda.v1.DeleteUserReply.reply_info:type_name -> vda.v1.ReplyInfo
-	0,   // 120: vda.v1.ModifyUserReply.reply_info:type_name -> vda.v1.ReplyInfo
-	0,   // 121: vda.v1.ListUserReply.reply_info:type_name -> vda.v1.ReplyInfo
-	137, // 122: vda.v1.ListUserReply.user_msg_list:type_name -> vda.v1.UserMsg
-	0,   // 123: vda.v1.SetPasswordReply.reply_info:type_name -> vda.v1.ReplyInfo
-	0,   // 124: vda.v1.ListSessionReply.reply_info:type_name -> vda.v1.ReplyInfo
-	142, // 125: vda.v1.ListSessionReply.session_msg_list:type_name -> vda.v1.SessionMsg
-	0,   // 126: vda.v1.DeleteSessionReply.reply_info:type_name -> vda.v1.ReplyInfo
-	0,   // 127: vda.v1.ListVersionReply.reply_info:type_name -> vda.v1.ReplyInfo
-	147, // 128: vda.v1.ListVersionReply.version_msg_list:type_name -> vda.v1.VersionMsg
-	149, // 129: vda.v1.ListEventRequest.filter:type_name -> vda.v1.EventFilter
-	0,   // 130: vda.v1.ListEventReply.reply_info:type_name -> vda.v1.ReplyInfo
-	148, // 131: vda.v1.ListEventReply.event_msg_list:type_name -> vda.v1.EventMsg
-	149, // 132: vda.v1.WatchEventRequest.filter:type_name -> vda.v1.EventFilter
-	148, // 133: vda.v1.WatchEventReply.event_msg:type_name -> vda.v1.EventMsg
-	0,   // 134: vda.v1.ListAlertReply.reply_info:type_name -> vda.v1.ReplyInfo
-	154, // 135: vda.v1.ListAlertReply.alert_msg_list:type_name -> vda.v1.AlertMsg
-	3,   // 136: vda.v1.Portal.CreateDn:input_type -> vda.v1.CreateDnRequest
-	5,   // 137: vda.v1.Portal.DeleteDn:input_type -> vda.v1.DeleteDnRequest
-	7,   // 138: vda.v1.Portal.ModifyDn:input_type -> vda.v1.ModifyDnRequest
-	9,   // 139: vda.v1.Portal.ListDn:input_type -> vda.v1.ListDnRequest
-	11,  // 140: vda.v1.Portal.GetDn:input_type -> vda.v1.GetDnRequest
-	13,  // 141: vda.v1.Portal.SyncupDn:input_type -> vda.v1.SyncupDnRequest
-	15,  // 142: vda.v1.Portal.DrainDn:input_type -> vda.v1.DrainDnRequest
-	17,  // 143: vda.v1.Portal.UndrainDn:input_type -> vda.v1.UndrainDnRequest
-	20,  // 144: vda.v1.Portal.CreatePd:input_type -> vda.v1.CreatePdRequest
-	22,  // 145: vda.v1.Portal.DeletePd:input_type -> vda.v1.DeletePdRequest
-	24,  // 146: vda.v1.Portal.ModifyPd:input_type -> vda.v1.ModifyPdRequest
-	26,  // 147: vda.v1.Portal.ListPd:input_type -> vda.v1.ListPdRequest
-	28,  // 148: vda.v1.Portal.GetPd:input_type -> vda.v1.GetPdRequest
-	30,  // 149: vda.v1.Portal.DiscoverPd:input_type -> vda.v1.DiscoverPdRequest
-	33,  // 150: vda.v1.Portal.DrainPd:input_type -> vda.v1.DrainPdRequest
-	35,  // 151: vda.v1.Portal.UndrainPd:input_type -> vda.v1.UndrainPdRequest
-	37,  // 152: vda.v1.Portal.MoveVd:input_type -> vda.v1.MoveVdRequest
-	39,  // 153: vda.v1.Portal.GetVd:input_type -> vda.v1.GetVdRequest
-	43,  // 154: vda.v1.Portal.CreateCn:input_type -> vda.v1.CreateCnRequest
-	45,  // 155: vda.v1.Portal.DeleteCn:input_type -> vda.v1.DeleteCnRequest
-	47,  // 156: vda.v1.Portal.ModifyCn:input_type -> vda.v1.ModifyCnRequest
-	49,  // 157: vda.v1.Portal.ListCn:input_type -> vda.v1.ListCnRequest
-	51,  // 158: vda.v1.Portal.GetCn:input_type -> vda.v1.GetCnRequest
-	53,  // 159: vda.v1.Portal.SyncupCn:input_type -> vda.v1.SyncupCnRequest
-	55,  // 160: vda.v1.Portal.DrainCn:input_type -> vda.v1.DrainCnRequest
-	57,  // 161: vda.v1.Portal.UndrainCn:input_type -> vda.v1.UndrainCnRequest
-	64,  // 162: vda.v1.Portal.CreateDa:input_type -> vda.v1.CreateDaRequest
-	66,  // 163: vda.v1.Portal.DeleteDa:input_type -> vda.v1.DeleteDaRequest
-	68,  // 164: vda.v1.Portal.UndeleteDa:input_type -> vda.v1.UndeleteDaRequest
-	70,  // 165: vda.v1.Portal.ModifyDa:input_type -> vda.v1.ModifyDaRequest
-	72,  // 166: vda.v1.Portal.ListDa:input_type -> vda.v1.ListDaRequest
-	74,  // 167: vda.v1.Portal.GetDa:input_type -> vda.v1.GetDaRequest
-	76,  // 168: vda.v1.Portal.SyncupDa:input_type -> vda.v1.SyncupDaRequest
-	78,  // 169: vda.v1.Portal.FailoverDa:input_type -> vda.v1.FailoverDaRequest
-	80,  // 170: vda.v1.Portal.RecoverDa:input_type -> vda.v1.RecoverDaRequest
-	82,  // 171: vda.v1.Portal.ScrubDa:input_type -> vda.v1.ScrubDaRequest
-	85,  // 172: vda.v1.Portal.CreateSnap:input_type -> vda.v1.CreateSnapRequest
-	87,  // 173: vda.v1.Portal.DeleteSnap:input_type -> vda.v1.DeleteSnapRequest
-	89,  // 174: vda.v1.Portal.RollbackSnap:input_type -> vda.v1.RollbackSnapRequest
-	91,  // 175: vda.v1.Portal.ModifySnap:input_type -> vda.v1.ModifySnapRequest
-	93,  // 176: vda.v1.Portal.ListSnap:input_type -> vda.v1.ListSnapRequest
-	95,  // 177: vda.v1.Portal.GetSnap:input_type -> vda.v1.GetSnapRequest
-	99,  // 178: vda.v1.Portal.CreateExp:input_type -> vda.v1.CreateExpRequest
-	101, // 179: vda.v1.Portal.DeleteExp:input_type -> vda.v1.DeleteExpRequest
-	103, // 180: vda.v1.Portal.ModifyExp:input_type -> vda.v1.ModifyExpRequest
-	105, // 181: vda.v1.Portal.ListExp:input_type -> vda.v1.ListExpRequest
-	107, // 182: vda.v1.Portal.GetExp:input_type -> vda.v1.GetExpRequest
-	110, // 183: vda.v1.Portal.ListOrphan:input_type -> vda.v1.ListOrphanRequest
-	112, // 184: vda.v1.Portal.AdoptOrphan:input_type -> vda.v1.AdoptOrphanRequest
-	114, // 185: vda.v1.Portal.DeleteOrphan:input_type -> vda.v1.DeleteOrphanRequest
-	127, // 186: vda.v1.Portal.SecureCluster:input_type -> vda.v1.SecureClusterRequest
-	129, // 187: vda.v1.Portal.CreateUser:input_type -> vda.v1.CreateUserRequest
-	131, // 188: vda.v1.Portal.DeleteUser:input_type -> vda.v1.DeleteUserRequest
-	133, // 189: vda.v1.Portal.ModifyUser:input_type -> vda.v1.ModifyUserRequest
-	135, // 190: vda.v1.Portal.ListUser:input_type -> vda.v1.ListUserRequest
-	138, // 191: vda.v1.Portal.SetPassword:input_type -> vda.v1.SetPasswordRequest
-	140, // 192: vda.v1.Portal.ListSession:input_type -> vda.v1.ListSessionRequest
-	143, // 193: vda.v1.Portal.DeleteSession:input_type -> vda.v1.DeleteSessionRequest
-	116, // 194: vda.v1.Portal.GetStatus:input_type -> vda.v1.GetStatusRequest
-	145, // 195: vda.v1.Portal.ListVersion:input_type -> vda.v1.ListVersionRequest
-	124, // 196: vda.v1.Portal.GetTop:input_type -> vda.v1.GetTopRequest
-	155, // 197: vda.v1.Portal.ListAlert:input_type -> vda.v1.ListAlertRequest
-	150, // 198: vda.v1.Portal.ListEvent:input_type -> vda.v1.ListEventRequest
-	152, // 199: vda.v1.Portal.WatchEvent:input_type -> vda.v1.WatchEventRequest
-	157, // 200: vda.v1.Portal.DumpSupport:input_type -> vda.v1.DumpSupportRequest
-	4,   // 201: vda.v1.Portal.CreateDn:output_type -> vda.v1.CreateDnReply
-	6,   // 202: vda.v1.Portal.DeleteDn:output_type -> vda.v1.DeleteDnReply
-	8,   // 203: vda.v1.Portal.ModifyDn:output_type -> vda.v1.ModifyDnReply
-	10,  // 204: vda.v1.Portal.ListDn:output_type -> vda.v1.ListDnReply
-	12,  // 205: vda.v1.Portal.GetDn:output_type -> vda.v1.GetDnReply
-	14,  // 206: vda.v1.Portal.SyncupDn:output_type -> vda.v1.SyncupDnReply
-	16,  // 207: vda.v1.Portal.DrainDn:output_type -> vda.v1.DrainDnReply
-	18,  // 208: vda.v1.Portal.UndrainDn:output_type -> vda.v1.UndrainDnReply
-	21,  // 209: vda.v1.Portal.CreatePd:output_type -> vda.v1.CreatePdReply
-	23,  // 210: vda.v1.Portal.DeletePd:output_type -> vda.v1.DeletePdReply
-	25,  // 211: vda.v1.Portal.ModifyPd:output_type -> vda.v1.ModifyPdReply
-	27,  // 212: vda.v1.Portal.ListPd:output_type -> vda.v1.ListPdReply
-	29,  // 213: vda.v1.Portal.GetPd:output_type -> vda.v1.GetPdReply
-	31,  // 214: vda.v1.Portal.DiscoverPd:output_type -> vda.v1.DiscoverPdReply
-	34,  // 215: vda.v1.Portal.DrainPd:output_type -> vda.v1.DrainPdReply
-	36,  // 216: vda.v1.Portal.UndrainPd:output_type -> vda.v1.UndrainPdReply
-	38,  // 217: vda.v1.Portal.MoveVd:output_type -> vda.v1.MoveVdReply
-	40,  // 218: vda.v1.Portal.GetVd:output_type -> vda.v1.GetVdReply
-	44,  // 219: vda.v1.Portal.CreateCn:output_type -> vda.v1.CreateCnReply
-	46,  // 220: vda.v1.Portal.DeleteCn:output_type -> vda.v1.DeleteCnReply
-	48,  // 221: vda.v1.Portal.ModifyCn:output_type -> vda.v1.ModifyCnReply
-	50,  // 222: vda.v1.Portal.ListCn:output_type -> vda.v1.ListCnReply
-	52,  // 223: vda.v1.Portal.GetCn:output_type -> vda.v1.GetCnReply
-	54,  // 224: vda.v1.Portal.SyncupCn:output_type -> vda.v1.SyncupCnReply
-	56,  // 225: vda.v1.Portal.DrainCn:output_type -> vda.v1.DrainCnReply
-	58,  // 226: vda.v1.Portal.UndrainCn:output_type -> vda.v1.UndrainCnReply
-	65,  // 227: vda.v1.Portal.CreateDa:output_type -> vda.v1.CreateDaReply
-	67,  // 228: vda.v1.Portal.DeleteDa:output_type -> vda.v1.DeleteDaReply
-	69,  // 229: vda.v1.Portal.UndeleteDa:output_type -> vda.v1.UndeleteDaReply
-	71,  // 230: vda.v1.Portal.ModifyDa:output_type -> vda.v1.ModifyDaReply
-	73,  // 231: vda.v1.Portal.ListDa:output_type -> vda.v1.ListDaReply
-	75,  // 232: vda.v1.Portal.GetDa:output_type -> vda.v1.GetDaReply
-	77,  // 233: vda.v1.Portal.SyncupDa:output_type -> vda.v1.SyncupDaReply
-	79,  // 234: vda.v1.Portal.FailoverDa:output_type -> vda.v1.FailoverDaReply
-	81,  // 235: vda.v1.Portal.RecoverDa:output_type -> vda.v1.RecoverDaReply
-	83,  // 236: vda.v1.Portal.ScrubDa:output_type -> vda.v1.ScrubDaReply
-	86,  // 237: vda.v1.Portal.CreateSnap:output_type -> vda.v1.CreateSnapReply
-	88,  // 238: vda.v1.Portal.DeleteSnap:output_type -> vda.v1.DeleteSnapReply
-	90,  // 239: vda.v1.Portal.RollbackSnap:output_type -> vda.v1.RollbackSnapReply
-	92,  // 240: vda.v1.Portal.ModifySnap:output_type -> vda.v1.ModifySnapReply
-	94,  // 241: vda.v1.Portal.ListSnap:output_type -> vda.v1.ListSnapReply
-	96,  // 242: vda.v1.Portal.GetSnap:output_type -> vda.v1.GetSnapReply
-	100, // 243: vda.v1.Portal.CreateExp:output_type -> vda.v1.CreateExpReply
-	102, // 244: vda.v1.Portal.DeleteExp:output_type -> vda.v1.DeleteExpReply
-	104, // 245: vda.v1.Portal.ModifyExp:output_type -> vda.v1.ModifyExpReply
-	106, // 246: vda.v1.Portal.ListExp:output_type -> vda.v1.ListExpReply
-	108, // 247: vda.v1.Portal.GetExp:output_type -> vda.v1.GetExpReply
-	111, // 248: vda.v1.Portal.ListOrphan:output_type -> vda.v1.ListOrphanReply
-	113, // 249: vda.v1.Portal.AdoptOrphan:output_type -> vda.v1.AdoptOrphanReply
-	115, // 250: vda.v1.Portal.DeleteOrphan:output_type -> vda.v1.DeleteOrphanReply
-	128, // 251: vda.v1.Portal.SecureCluster:output_type -> vda.v1.SecureClusterReply
-	130, // 252: vda.v1.Portal.CreateUser:output_type -> vda.v1.CreateUserReply
-	132, // 253: vda.v1.Portal.DeleteUser:output_type -> vda.v1.DeleteUserReply
-	134, // 254: vda.v1.Portal.ModifyUser:output_type -> vda.v1.ModifyUserReply
-	136, // 255: vda.v1.Portal.ListUser:output_type -> vda.v1.ListUserReply
-	139, // 256: vda.v1.Portal.SetPassword:output_type -> vda.v1.SetPasswordReply
-	141, // 257: vda.v1.Portal.ListSession:output_type -> vda.v1.ListSessionReply
-	144, // 258: vda.v1.Portal.DeleteSession:output_type -> vda.v1.DeleteSessionReply
-	117, // 259: vda.v1.Portal.GetStatus:output_type -> vda.v1.GetStatusReply
-	146, // 260: vda.v1.Portal.ListVersion:output_type -> vda.v1.ListVersionReply
-	125, // 261: vda.v1.Portal.GetTop:output_type -> vda.v1.GetTopReply
-	156, // 262: vda.v1.Portal.ListAlert:output_type -> vda.v1.ListAlertReply
-	151, // 263: vda.v1.Portal.ListEvent:output_type -> vda.v1.ListEventReply
-	153, // 264: vda.v1.Portal.WatchEvent:output_type -> vda.v1.WatchEventReply
-	158, // 265: vda.v1.Portal.DumpSupport:output_type -> vda.v1.DumpSupportReply
-	201, // [201:266] is the sub-list for method output_type
-	136, // [136:201] is the sub-list for method input_type
-	136, // [136:136] is the sub-list for extension type_name
-	136, // [136:136] is the sub-list for extension extendee
-	0,   // [0:136] is the sub-list for field type_name
+	63,  // 18: vda.v1.PdMsg.held_vd_msg_list:type_name -> vda.v1.VdMsg
+	0,   // 19: vda.v1.CreatePdReply.reply_info:type_name -> vda.v1.ReplyInfo
+	19,  // 20: vda.v1.CreatePdReply.pd_msg:type_name -> vda.v1.PdMsg
+	0,   // 21: vda.v1.DeletePdReply.reply_info:type_name -> vda.v1.ReplyInfo
+	0,   // 22: vda.v1.ModifyPdReply.reply_info:type_name -> vda.v1.ReplyInfo
+	19,  // 23: vda.v1.ModifyPdReply.pd_msg:type_name -> vda.v1.PdMsg
+	0,   // 24: vda.v1.ListPdReply.reply_info:type_name -> vda.v1.ReplyInfo
+	19,  // 25: vda.v1.ListPdReply.pd_msg_list:type_name -> vda.v1.PdMsg
+	0,   // 26: vda.v1.GetPdReply.reply_info:type_name -> vda.v1.ReplyInfo
+	19,  // 27: vda.v1.GetPdReply.pd_msg:type_name -> vda.v1.PdMsg
+	0,   // 28: vda.v1.DiscoverPdReply.reply_info:type_name -> vda.v1.ReplyInfo
+	32,  // 29: vda.v1.DiscoverPdReply.disk_msg_list:type_name -> vda.v1.DiskMsg
+	0,   // 30: vda.v1.DrainPdReply.reply_info:type_name -> vda.v1.ReplyInfo
+	19,  // 31: vda.v1.DrainPdReply.pd_msg:type_name -> vda.v1.PdMsg
+	0,   // 32: vda.v1.UndrainPdReply.reply_info:type_name -> vda.v1.ReplyInfo
+	19,  // 33: vda.v1.UndrainPdReply.pd_msg:type_name -> vda.v1.PdMsg
+	0,   // 34: vda.v1.MoveVdReply.reply_info:type_name -> vda.v1.ReplyInfo
+	63,  // 35: vda.v1.MoveVdReply.vd_msg:type_name -> vda.v1.VdMsg
+	63,  // 36: vda.v1.MoveVdReply.new_vd_msg:type_name -> vda.v1.VdMsg
+	0,   // 37: vda.v1.GetVdReply.reply_info:type_name -> vda.v1.ReplyInfo
+	63,  // 38: vda.v1.GetVdReply.vd_msg:type_name -> vda.v1.VdMsg
+	44,  // 39: vda.v1.CnMsg.stuck_cntlr_msg_list:type_name -> vda.v1.StuckCntlrMsg
+	42,  // 40: vda.v1.CnMsg.held_cntlr_msg_list:type_name -> vda.v1.HeldCntlrMsg
+	43,  // 41: vda.v1.HeldCntlrMsg.held_exp_msg_list:type_name -> vda.v1.HeldExpMsg
+	0,   // 42: vda.v1.CreateCnReply.reply_info:type_name -> vda.v1.ReplyInfo
+	41,  // 43: vda.v1.CreateCnReply.cn_msg:type_name -> vda.v1.CnMsg
+	0,   // 44: vda.v1.DeleteCnReply.reply_info:type_name -> vda.v1.ReplyInfo
+	0,   // 45: vda.v1.ModifyCnReply.reply_info:type_name -> vda.v1.ReplyInfo
+	41,  // 46: vda.v1.ModifyCnReply.cn_msg:type_name -> vda.v1.CnMsg
+	0,   // 47: vda.v1.ListCnReply.reply_info:type_name -> vda.v1.ReplyInfo
+	41,  // 48: vda.v1.ListCnReply.cn_msg_list:type_name -> vda.v1.CnMsg
+	0,   // 49: vda.v1.GetCnReply.reply_info:type_name -> vda.v1.ReplyInfo
+	41,  // 50: vda.v1.GetCnReply.cn_msg:type_name -> vda.v1.CnMsg
+	0,   // 51: vda.v1.SyncupCnReply.reply_info:type_name -> vda.v1.ReplyInfo
+	41,  // 52: vda.v1.SyncupCnReply.cn_msg:type_name -> vda.v1.CnMsg
+	0,   // 53: vda.v1.DrainCnReply.reply_info:type_name -> vda.v1.ReplyInfo
+	41,  // 54: vda.v1.DrainCnReply.cn_msg:type_name -> vda.v1.CnMsg
+	0,   // 55: vda.v1.UndrainCnReply.reply_info:type_name -> vda.v1.ReplyInfo
+	41,  // 56: vda.v1.UndrainCnReply.cn_msg:type_name -> vda.v1.CnMsg
+	62,  // 57: vda.v1.DaMsg.grp_msg_list:type_name -> vda.v1.GrpMsg
+	65,  // 58: vda.v1.DaMsg.cntlr_msg_list:type_name -> vda.v1.CntlrMsg
+	64,  // 59: vda.v1.DaMsg.scrub_msg_list:type_name -> vda.v1.ScrubMsg
+	63,  // 60: vda.v1.GrpMsg.vd_msg_list:type_name -> vda.v1.VdMsg
+	0,   // 61: vda.v1.CreateDaReply.reply_info:type_name -> vda.v1.ReplyInfo
+	61,  // 62: vda.v1.CreateDaReply.da_msg:type_name -> vda.v1.DaMsg
+	0,   // 63: vda.v1.DeleteDaReply.reply_info:type_name -> vda.v1.ReplyInfo
+	0,   // 64: vda.v1.UndeleteDaReply.reply_info:type_name -> vda.v1.ReplyInfo
+	61,  // 65: vda.v1.UndeleteDaReply.da_msg:type_name -> vda.v1.DaMsg
+	0,   // 66: vda.v1.ModifyDaReply.reply_info:type_name -> vda.v1.ReplyInfo
+	61,  // 67: vda.v1.ModifyDaReply.da_msg:type_name -> vda.v1.DaMsg
+	0,   // 68: vda.v1.ListDaReply.reply_info:type_name -> vda.v1.ReplyInfo
+	61,  // 69: vda.v1.ListDaReply.da_msg_list:type_name -> vda.v1.DaMsg
+	0,   // 70: vda.v1.GetDaReply.reply_info:type_name -> vda.v1.ReplyInfo
+	61,  // 71: vda.v1.GetDaReply.da_msg:type_name -> vda.v1.DaMsg
+	0,   // 72: vda.v1.SyncupDaReply.reply_info:type_name -> vda.v1.ReplyInfo
+	61,  // 73: vda.v1.SyncupDaReply.da_msg:type_name -> vda.v1.DaMsg
+	0,   // 74: vda.v1.FailoverDaReply.reply_info:type_name -> vda.v1.ReplyInfo
+	61,  // 75: vda.v1.FailoverDaReply.da_msg:type_name -> vda.v1.DaMsg
+	0,   // 76: vda.v1.RecoverDaReply.reply_info:type_name -> vda.v1.ReplyInfo
+	61,  // 77: vda.v1.RecoverDaReply.da_msg:type_name -> vda.v1.DaMsg
+	0,   // 78: vda.v1.ScrubDaReply.reply_info:type_name -> vda.v1.ReplyInfo
+	61,  // 79: vda.v1.ScrubDaReply.da_msg:type_name -> vda.v1.DaMsg
+	0,   // 80: vda.v1.CreateSnapReply.reply_info:type_name -> vda.v1.ReplyInfo
+	86,  // 81: vda.v1.CreateSnapReply.snap_msg:type_name -> vda.v1.SnapMsg
+	86,  // 82: vda.v1.CreateSnapReply.snap_msg_list:type_name -> vda.v1.SnapMsg
+	0,   // 83: vda.v1.DeleteSnapReply.reply_info:type_name -> vda.v1.ReplyInfo
+	0,   // 84: vda.v1.RollbackSnapReply.reply_info:type_name -> vda.v1.ReplyInfo
+	86,  // 85: vda.v1.RollbackSnapReply.snap_msg:type_name -> vda.v1.SnapMsg
+	0,   // 86: vda.v1.ModifySnapReply.reply_info:type_name -> vda.v1.ReplyInfo
+	86,  // 87: vda.v1.ModifySnapReply.snap_msg:type_name -> vda.v1.SnapMsg
+	0,   // 88: vda.v1.ListSnapReply.reply_info:type_name -> vda.v1.ReplyInfo
+	86,  // 89: vda.v1.ListSnapReply.snap_msg_list:type_name -> vda.v1.SnapMsg
+	0,   // 90: vda.v1.GetSnapReply.reply_info:type_name -> vda.v1.ReplyInfo
+	86,  // 91: vda.v1.GetSnapReply.snap_msg:type_name -> vda.v1.SnapMsg
+	100, // 92: vda.v1.ExpMsg.es_msg_list:type_name -> vda.v1.EsMsg
+	0,   // 93: vda.v1.CreateExpReply.reply_info:type_name -> vda.v1.ReplyInfo
+	99,  // 94: vda.v1.CreateExpReply.exp_msg:type_name -> vda.v1.ExpMsg
+	0,   // 95: vda.v1.DeleteExpReply.reply_info:type_name -> vda.v1.ReplyInfo
+	0,   // 96: vda.v1.ModifyExpReply.reply_info:type_name -> vda.v1.ReplyInfo
+	99,  // 97: vda.v1.ModifyExpReply.exp_msg:type_name -> vda.v1.ExpMsg
+	0,   // 98: vda.v1.ListExpReply.reply_info:type_name -> vda.v1.ReplyInfo
+	99,  // 99: vda.v1.ListExpReply.exp_msg_list:type_name -> vda.v1.ExpMsg
+	0,   // 100: vda.v1.GetExpReply.reply_info:type_name -> vda.v1.ReplyInfo
+	99,  // 101: vda.v1.GetExpReply.exp_msg:type_name -> vda.v1.ExpMsg
+	0,   // 102: vda.v1.ListOrphanReply.reply_info:type_name -> vda.v1.ReplyInfo
+	111, // 103: vda.v1.ListOrphanReply.orphan_msg_list:type_name -> vda.v1.OrphanMsg
+	0,   // 104: vda.v1.AdoptOrphanReply.reply_info:type_name -> vda.v1.ReplyInfo
+	111, // 105: vda.v1.AdoptOrphanReply.orphan_msg:type_name -> vda.v1.OrphanMsg
+	0,   // 106: vda.v1.DeleteOrphanReply.reply_info:type_name -> vda.v1.ReplyInfo
+	111, // 107: vda.v1.DeleteOrphanReply.orphan_msg:type_name -> vda.v1.OrphanMsg
+	0,   // 108: vda.v1.GetStatusReply.reply_info:type_name -> vda.v1.ReplyInfo
+	120, // 109: vda.v1.GetStatusReply.status_msg:type_name -> vda.v1.StatusMsg
+	121, // 110: vda.v1.StatusMsg.node_count_msg_list:type_name -> vda.v1.NodeCountMsg
+	122, // 111: vda.v1.StatusMsg.capacity_msg_list:type_name -> vda.v1.CapacityMsg
+	123, // 112: vda.v1.StatusMsg.da_count_msg_list:type_name -> vda.v1.DaCountMsg
+	124, // 113: vda.v1.StatusMsg.cn_load_msg_list:type_name -> vda.v1.CnLoadMsg
+	125, // 114: vda.v1.StatusMsg.version_count_msg_list:type_name -> vda.v1.VersionCountMsg
+	156, // 115: vda.v1.StatusMsg.alert_msg_list:type_name -> vda.v1.AlertMsg
+	0,   // 116: vda.v1.GetTopReply.reply_info:type_name -> vda.v1.ReplyInfo
+	128, // 117: vda.v1.GetTopReply.da_top_msg_list:type_name -> vda.v1.TopMsg
+	128, // 118: vda.v1.GetTopReply.node_top_msg_list:type_name -> vda.v1.TopMsg
+	128, // 119: vda.v1.GetTopReply.pd_top_msg_list:type_name -> vda.v1.TopMsg
+	0,   // 120: vda.v1.SecureClusterReply.reply_info:type_name -> vda.v1.ReplyInfo
+	0,   // 121: vda.v1.CreateUserReply.reply_info:type_name -> vda.v1.ReplyInfo
+	0,   // 122: vda.v1.DeleteUserReply.reply_info:type_name -> vda.v1.ReplyInfo
+	0,   // 123: vda.v1.ModifyUserReply.reply_info:type_name -> vda.v1.ReplyInfo
+	0,   // 124: vda.v1.ListUserReply.reply_info:type_name -> vda.v1.ReplyInfo
+	139, // 125: vda.v1.ListUserReply.user_msg_list:type_name -> vda.v1.UserMsg
+	0,   // 126: vda.v1.SetPasswordReply.reply_info:type_name -> vda.v1.ReplyInfo
+	0,   // 127: vda.v1.ListSessionReply.reply_info:type_name -> vda.v1.ReplyInfo
+	144, // 128: vda.v1.ListSessionReply.session_msg_list:type_name -> vda.v1.SessionMsg
+	0,   // 129: vda.v1.DeleteSessionReply.reply_info:type_name -> vda.v1.ReplyInfo
+	0,   // 130: vda.v1.ListVersionReply.reply_info:type_name -> vda.v1.ReplyInfo
+	149, // 131: vda.v1.ListVersionReply.version_msg_list:type_name -> vda.v1.VersionMsg
+	151, // 132: vda.v1.ListEventRequest.filter:type_name -> vda.v1.EventFilter
+	0,   // 133: vda.v1.ListEventReply.reply_info:type_name -> vda.v1.ReplyInfo
+	150, // 134: vda.v1.ListEventReply.event_msg_list:type_name -> vda.v1.EventMsg
+	151, // 135: vda.v1.WatchEventRequest.filter:type_name -> vda.v1.EventFilter
+	150, // 136: vda.v1.WatchEventReply.event_msg:type_name -> vda.v1.EventMsg
+	0,   // 137: vda.v1.ListAlertReply.reply_info:type_name -> vda.v1.ReplyInfo
+	156, // 138: vda.v1.ListAlertReply.alert_msg_list:type_name -> vda.v1.AlertMsg
+	3,   // 139: vda.v1.Portal.CreateDn:input_type -> vda.v1.CreateDnRequest
+	5,   // 140: vda.v1.Portal.DeleteDn:input_type -> vda.v1.DeleteDnRequest
+	7,   // 141: vda.v1.Portal.ModifyDn:input_type -> vda.v1.ModifyDnRequest
+	9,   // 142: vda.v1.Portal.ListDn:input_type -> vda.v1.ListDnRequest
+	11,  // 143: vda.v1.Portal.GetDn:input_type -> vda.v1.GetDnRequest
+	13,  // 144: vda.v1.Portal.SyncupDn:input_type -> vda.v1.SyncupDnRequest
+	15,  // 145: vda.v1.Portal.DrainDn:input_type -> vda.v1.DrainDnRequest
+	17,  // 146: vda.v1.Portal.UndrainDn:input_type -> vda.v1.UndrainDnRequest
+	20,  // 147: vda.v1.Portal.CreatePd:input_type -> vda.v1.CreatePdRequest
+	22,  // 148: vda.v1.Portal.DeletePd:input_type -> vda.v1.DeletePdRequest
+	24,  // 149: vda.v1.Portal.ModifyPd:input_type -> vda.v1.ModifyPdRequest
+	26,  // 150: vda.v1.Portal.ListPd:input_type -> vda.v1.ListPdRequest
+	28,  // 151: vda.v1.Portal.GetPd:input_type -> vda.v1.GetPdRequest
+	30,  // 152: vda.v1.Portal.DiscoverPd:input_type -> vda.v1.DiscoverPdRequest
+	33,  // 153: vda.v1.Portal.DrainPd:input_type -> vda.v1.DrainPdRequest
+	35,  // 154: vda.v1.Portal.UndrainPd:input_type -> vda.v1.UndrainPdRequest
+	37,  // 155: vda.v1.Portal.MoveVd:input_type -> vda.v1.MoveVdRequest
+	39,  // 156: vda.v1.Portal.GetVd:input_type -> vda.v1.GetVdRequest
+	45,  // 157: vda.v1.Portal.CreateCn:input_type -> vda.v1.CreateCnRequest
+	47,  // 158: vda.v1.Portal.DeleteCn:input_type -> vda.v1.DeleteCnRequest
+	49,  // 159: vda.v1.Portal.ModifyCn:input_type -> vda.v1.ModifyCnRequest
+	51,  // 160: vda.v1.Portal.ListCn:input_type -> vda.v1.ListCnRequest
+	53,  // 161: vda.v1.Portal.GetCn:input_type -> vda.v1.GetCnRequest
+	55,  // 162: vda.v1.Portal.SyncupCn:input_type -> vda.v1.SyncupCnRequest
+	57,  // 163: vda.v1.Portal.DrainCn:input_type -> vda.v1.DrainCnRequest
+	59,  // 164: vda.v1.Portal.UndrainCn:input_type -> vda.v1.UndrainCnRequest
+	66,  // 165: vda.v1.Portal.CreateDa:input_type -> vda.v1.CreateDaRequest
+	68,  // 166: vda.v1.Portal.DeleteDa:input_type -> vda.v1.DeleteDaRequest
+	70,  // 167: vda.v1.Portal.UndeleteDa:input_type -> vda.v1.UndeleteDaRequest
+	72,  // 168: vda.v1.Portal.ModifyDa:input_type -> vda.v1.ModifyDaRequest
+	74,  // 169: vda.v1.Portal.ListDa:input_type -> vda.v1.ListDaRequest
+	76,  // 170: vda.v1.Portal.GetDa:input_type -> vda.v1.GetDaRequest
+	78,  // 171: vda.v1.Portal.SyncupDa:input_type -> vda.v1.SyncupDaRequest
+	80,  // 172: vda.v1.Portal.FailoverDa:input_type -> vda.v1.FailoverDaRequest
+	82,  // 173: vda.v1.Portal.RecoverDa:input_type -> vda.v1.RecoverDaRequest
+	84,  // 174: vda.v1.Portal.ScrubDa:input_type -> vda.v1.ScrubDaRequest
+	87,  // 175: vda.v1.Portal.CreateSnap:input_type -> vda.v1.CreateSnapRequest
+	89,  // 176: vda.v1.Portal.DeleteSnap:input_type -> vda.v1.DeleteSnapRequest
+	91,  // 177: vda.v1.Portal.RollbackSnap:input_type -> vda.v1.RollbackSnapRequest
+	93,  // 178: vda.v1.Portal.ModifySnap:input_type -> vda.v1.ModifySnapRequest
+	95,  // 179: vda.v1.Portal.ListSnap:input_type -> vda.v1.ListSnapRequest
+	97,  // 180: vda.v1.Portal.GetSnap:input_type -> vda.v1.GetSnapRequest
+	101, // 181: vda.v1.Portal.CreateExp:input_type -> vda.v1.CreateExpRequest
+	103, // 182: vda.v1.Portal.DeleteExp:input_type -> vda.v1.DeleteExpRequest
+	105, // 183: vda.v1.Portal.ModifyExp:input_type -> vda.v1.ModifyExpRequest
+	107, // 184: vda.v1.Portal.ListExp:input_type -> vda.v1.ListExpRequest
+	109, // 185: vda.v1.Portal.GetExp:input_type -> vda.v1.GetExpRequest
+	112, // 186: vda.v1.Portal.ListOrphan:input_type -> vda.v1.ListOrphanRequest
+	114, // 187: vda.v1.Portal.AdoptOrphan:input_type -> vda.v1.AdoptOrphanRequest
+	116, // 188: vda.v1.Portal.DeleteOrphan:input_type -> vda.v1.DeleteOrphanRequest
+	129, // 189: vda.v1.Portal.SecureCluster:input_type -> vda.v1.SecureClusterRequest
+	131, // 190: vda.v1.Portal.CreateUser:input_type -> vda.v1.CreateUserRequest
+	133, // 191: vda.v1.Portal.DeleteUser:input_type -> vda.v1.DeleteUserRequest
+	135, // 192: vda.v1.Portal.ModifyUser:input_type -> vda.v1.ModifyUserRequest
+	137, // 193: vda.v1.Portal.ListUser:input_type -> vda.v1.ListUserRequest
+	140, // 194: vda.v1.Portal.SetPassword:input_type -> vda.v1.SetPasswordRequest
+	142, // 195: vda.v1.Portal.ListSession:input_type -> vda.v1.ListSessionRequest
+	145, // 196: vda.v1.Portal.DeleteSession:input_type -> vda.v1.DeleteSessionRequest
+	118, // 197: vda.v1.Portal.GetStatus:input_type -> vda.v1.GetStatusRequest
+	147, // 198: vda.v1.Portal.ListVersion:input_type -> vda.v1.ListVersionRequest
+	126, // 199: vda.v1.Portal.GetTop:input_type -> vda.v1.GetTopRequest
+	157, // 200: vda.v1.Portal.ListAlert:input_type -> vda.v1.ListAlertRequest
+	152, // 201: vda.v1.Portal.ListEvent:input_type -> vda.v1.ListEventRequest
+	154, // 202: vda.v1.Portal.WatchEvent:input_type -> vda.v1.WatchEventRequest
+	159, // 203: vda.v1.Portal.DumpSupport:input_type -> vda.v1.DumpSupportRequest
+	4,   // 204: vda.v1.Portal.CreateDn:output_type -> vda.v1.CreateDnReply
+	6,   // 205: vda.v1.Portal.DeleteDn:output_type -> vda.v1.DeleteDnReply
+	8,   // 206: vda.v1.Portal.ModifyDn:output_type -> vda.v1.ModifyDnReply
+	10,  // 207: vda.v1.Portal.ListDn:output_type -> vda.v1.ListDnReply
+	12,  // 208: vda.v1.Portal.GetDn:output_type -> vda.v1.GetDnReply
+	14,  // 209: vda.v1.Portal.SyncupDn:output_type -> vda.v1.SyncupDnReply
+	16,  // 210: vda.v1.Portal.DrainDn:output_type -> vda.v1.DrainDnReply
+	18,  // 211: vda.v1.Portal.UndrainDn:output_type -> vda.v1.UndrainDnReply
+	21,  // 212: vda.v1.Portal.CreatePd:output_type -> vda.v1.CreatePdReply
+	23,  // 213: vda.v1.Portal.DeletePd:output_type -> vda.v1.DeletePdReply
+	25,  // 214: vda.v1.Portal.ModifyPd:output_type -> vda.v1.ModifyPdReply
+	27,  // 215: vda.v1.Portal.ListPd:output_type -> vda.v1.ListPdReply
+	29,  // 216: vda.v1.Portal.GetPd:output_type -> vda.v1.GetPdReply
+	31,  // 217: vda.v1.Portal.DiscoverPd:output_type -> vda.v1.DiscoverPdReply
+	34,  // 218: vda.v1.Portal.DrainPd:output_type -> vda.v1.DrainPdReply
+	36,  // 219: vda.v1.Portal.UndrainPd:output_type -> vda.v1.UndrainPdReply
+	38,  // 220: vda.v1.Portal.MoveVd:output_type -> vda.v1.MoveVdReply
+	40,  // 221: vda.v1.Portal.GetVd:output_type -> vda.v1.GetVdReply
+	46,  // 222: vda.v1.Portal.CreateCn:output_type -> vda.v1.CreateCnReply
+	48,  // 223: vda.v1.Portal.DeleteCn:output_type -> vda.v1.DeleteCnReply
+	50,  // 224: vda.v1.Portal.ModifyCn:output_type -> vda.v1.ModifyCnReply
+	52,  // 225: vda.v1.Portal.ListCn:output_type -> vda.v1.ListCnReply
+	54,  // 226: vda.v1.Portal.GetCn:output_type -> vda.v1.GetCnReply
+	56,  // 227: vda.v1.Portal.SyncupCn:output_type -> vda.v1.SyncupCnReply
+	58,  // 228: vda.v1.Portal.DrainCn:output_type -> vda.v1.DrainCnReply
+	60,  // 229: vda.v1.Portal.UndrainCn:output_type -> vda.v1.UndrainCnReply
+	67,  // 230: vda.v1.Portal.CreateDa:output_type -> vda.v1.CreateDaReply
+	69,  // 231: vda.v1.Portal.DeleteDa:output_type -> vda.v1.DeleteDaReply
+	71,  // 232: vda.v1.Portal.UndeleteDa:output_type -> vda.v1.UndeleteDaReply
+	73,  // 233: vda.v1.Portal.ModifyDa:output_type -> vda.v1.ModifyDaReply
+	75,  // 234: vda.v1.Portal.ListDa:output_type -> vda.v1.ListDaReply
+	77,  // 235: vda.v1.Portal.GetDa:output_type -> vda.v1.GetDaReply
+	79,  // 236: vda.v1.Portal.SyncupDa:output_type -> vda.v1.SyncupDaReply
+	81,  // 237: vda.v1.Portal.FailoverDa:output_type -> vda.v1.FailoverDaReply
+	83,  // 238: vda.v1.Portal.RecoverDa:output_type -> vda.v1.RecoverDaReply
+	85,  // 239: vda.v1.Portal.ScrubDa:output_type -> vda.v1.ScrubDaReply
+	88,  // 240: vda.v1.Portal.CreateSnap:output_type -> vda.v1.CreateSnapReply
+	90,  // 241: vda.v1.Portal.DeleteSnap:output_type -> vda.v1.DeleteSnapReply
+	92,  // 242: vda.v1.Portal.RollbackSnap:output_type -> vda.v1.RollbackSnapReply
+	94,  // 243: vda.v1.Portal.ModifySnap:output_type -> vda.v1.ModifySnapReply
+	96,  // 244: vda.v1.Portal.ListSnap:output_type -> vda.v1.ListSnapReply
+	98,  // 245: vda.v1.Portal.GetSnap:output_type -> vda.v1.GetSnapReply
+	102, // 246: vda.v1.Portal.CreateExp:output_type -> vda.v1.CreateExpReply
+	104, // 247: vda.v1.Portal.DeleteExp:output_type -> vda.v1.DeleteExpReply
+	106, // 248: vda.v1.Portal.ModifyExp:output_type -> vda.v1.ModifyExpReply
+	108, // 249: vda.v1.Portal.ListExp:output_type -> vda.v1.ListExpReply
+	110, // 250: vda.v1.Portal.GetExp:output_type -> vda.v1.GetExpReply
+	113, // 251: vda.v1.Portal.ListOrphan:output_type -> vda.v1.ListOrphanReply
+	115, // 252: vda.v1.Portal.AdoptOrphan:output_type -> vda.v1.AdoptOrphanReply
+	117, // 253: vda.v1.Portal.DeleteOrphan:output_type -> vda.v1.DeleteOrphanReply
+	130, // 254: vda.v1.Portal.SecureCluster:output_type -> vda.v1.SecureClusterReply
+	132, // 255: vda.v1.Portal.CreateUser:output_type -> vda.v1.CreateUserReply
+	134, // 256: vda.v1.Portal.DeleteUser:output_type -> vda.v1.DeleteUserReply
+	136, // 257: vda.v1.Portal.ModifyUser:output_type -> vda.v1.ModifyUserReply
+	138, // 258: vda.v1.Portal.ListUser:output_type -> vda.v1.ListUserReply
+	141, // 259: vda.v1.Portal.SetPassword:output_type -> vda.v1.SetPasswordReply
+	143, // 260: vda.v1.Portal.ListSession:output_type -> vda.v1.ListSessionReply
+	146, // 261: vda.v1.Portal.DeleteSession:output_type -> vda.v1.DeleteSessionReply
+	119, // 262: vda.v1.Portal.GetStatus:output_type -> vda.v1.GetStatusReply
+	148, // 263: vda.v1.Portal.ListVersion:output_type -> vda.v1.ListVersionReply
+	127, // 264: vda.v1.Portal.GetTop:output_type -> vda.v1.GetTopReply
+	158, // 265: vda.v1.Portal.ListAlert:output_type -> vda.v1.ListAlertReply
+	153, // 266: vda.v1.Portal.ListEvent:output_type -> vda.v1.ListEventReply
+	155, // 267: vda.v1.Portal.WatchEvent:output_type -> vda.v1.WatchEventReply
+	160, // 268: vda.v1.Portal.DumpSupport:output_type -> vda.v1.DumpSupportReply
+	204, // [204:269] is the sub-list for method output_type
+	139, // [139:204] is the sub-list for method input_type
+	139, // [139:139] is the sub-list for extension type_name
+	139, // [139:139] is the sub-list for extension extendee
+	0,   // [0:139] is the sub-list for field type_name
 }
 
 func init() { file_v1_portal_proto_init() }
@@ -12508,28 +12788,28 @@ func file_v1_portal_proto_init() {
 	file_v1_portal_proto_msgTypes[24].OneofWrappers = []any{}
 	file_v1_portal_proto_msgTypes[26].OneofWrappers = []any{}
 	file_v1_portal_proto_msgTypes[37].OneofWrappers = []any{}
-	file_v1_portal_proto_msgTypes[43].OneofWrappers = []any{}
-	file_v1_portal_proto_msgTypes[47].OneofWrappers = []any{}
+	file_v1_portal_proto_msgTypes[45].OneofWrappers = []any{}
 	file_v1_portal_proto_msgTypes[49].OneofWrappers = []any{}
-	file_v1_portal_proto_msgTypes[64].OneofWrappers = []any{}
-	file_v1_portal_proto_msgTypes[68].OneofWrappers = []any{}
+	file_v1_portal_proto_msgTypes[51].OneofWrappers = []any{}
+	file_v1_portal_proto_msgTypes[66].OneofWrappers = []any{}
 	file_v1_portal_proto_msgTypes[70].OneofWrappers = []any{}
 	file_v1_portal_proto_msgTypes[72].OneofWrappers = []any{}
-	file_v1_portal_proto_msgTypes[82].OneofWrappers = []any{}
-	file_v1_portal_proto_msgTypes[91].OneofWrappers = []any{}
+	file_v1_portal_proto_msgTypes[74].OneofWrappers = []any{}
+	file_v1_portal_proto_msgTypes[84].OneofWrappers = []any{}
 	file_v1_portal_proto_msgTypes[93].OneofWrappers = []any{}
-	file_v1_portal_proto_msgTypes[103].OneofWrappers = []any{}
+	file_v1_portal_proto_msgTypes[95].OneofWrappers = []any{}
 	file_v1_portal_proto_msgTypes[105].OneofWrappers = []any{}
-	file_v1_portal_proto_msgTypes[112].OneofWrappers = []any{}
-	file_v1_portal_proto_msgTypes[133].OneofWrappers = []any{}
-	file_v1_portal_proto_msgTypes[152].OneofWrappers = []any{}
+	file_v1_portal_proto_msgTypes[107].OneofWrappers = []any{}
+	file_v1_portal_proto_msgTypes[114].OneofWrappers = []any{}
+	file_v1_portal_proto_msgTypes[135].OneofWrappers = []any{}
+	file_v1_portal_proto_msgTypes[154].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_v1_portal_proto_rawDesc), len(file_v1_portal_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   159,
+			NumMessages:   161,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

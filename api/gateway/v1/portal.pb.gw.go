@@ -196,6 +196,8 @@ func local_request_Portal_ListDn_0(ctx context.Context, marshaler runtime.Marsha
 	return msg, metadata, err
 }
 
+var filter_Portal_GetDn_0 = &utilities.DoubleArray{Encoding: map[string]int{"dn_name": 0}, Base: []int{1, 1, 0}, Check: []int{0, 1, 2}}
+
 func request_Portal_GetDn_0(ctx context.Context, marshaler runtime.Marshaler, client extApiv1.PortalClient, req *http.Request, pathParams map[string]string) (proto.Message, runtime.ServerMetadata, error) {
 	var (
 		protoReq extApiv1.GetDnRequest
@@ -209,6 +211,12 @@ func request_Portal_GetDn_0(ctx context.Context, marshaler runtime.Marshaler, cl
 	protoReq.DnName, err = runtime.String(val)
 	if err != nil {
 		return nil, metadata, status.Errorf(codes.InvalidArgument, "type mismatch, parameter: %s, error: %v", "dn_name", err)
+	}
+	if err := req.ParseForm(); err != nil {
+		return nil, metadata, status.Errorf(codes.InvalidArgument, "%v", err)
+	}
+	if err := runtime.PopulateQueryParameters(&protoReq, req.Form, filter_Portal_GetDn_0); err != nil {
+		return nil, metadata, status.Errorf(codes.InvalidArgument, "%v", err)
 	}
 	if req.Body != nil {
 		_, _ = io.Copy(io.Discard, req.Body)
@@ -230,6 +238,12 @@ func local_request_Portal_GetDn_0(ctx context.Context, marshaler runtime.Marshal
 	protoReq.DnName, err = runtime.String(val)
 	if err != nil {
 		return nil, metadata, status.Errorf(codes.InvalidArgument, "type mismatch, parameter: %s, error: %v", "dn_name", err)
+	}
+	if err := req.ParseForm(); err != nil {
+		return nil, metadata, status.Errorf(codes.InvalidArgument, "%v", err)
+	}
+	if err := runtime.PopulateQueryParameters(&protoReq, req.Form, filter_Portal_GetDn_0); err != nil {
+		return nil, metadata, status.Errorf(codes.InvalidArgument, "%v", err)
 	}
 	msg, err := server.GetDn(ctx, &protoReq)
 	return msg, metadata, err
@@ -1054,6 +1068,8 @@ func local_request_Portal_ListCn_0(ctx context.Context, marshaler runtime.Marsha
 	return msg, metadata, err
 }
 
+var filter_Portal_GetCn_0 = &utilities.DoubleArray{Encoding: map[string]int{"cn_name": 0}, Base: []int{1, 1, 0}, Check: []int{0, 1, 2}}
+
 func request_Portal_GetCn_0(ctx context.Context, marshaler runtime.Marshaler, client extApiv1.PortalClient, req *http.Request, pathParams map[string]string) (proto.Message, runtime.ServerMetadata, error) {
 	var (
 		protoReq extApiv1.GetCnRequest
@@ -1067,6 +1083,12 @@ func request_Portal_GetCn_0(ctx context.Context, marshaler runtime.Marshaler, cl
 	protoReq.CnName, err = runtime.String(val)
 	if err != nil {
 		return nil, metadata, status.Errorf(codes.InvalidArgument, "type mismatch, parameter: %s, error: %v", "cn_name", err)
+	}
+	if err := req.ParseForm(); err != nil {
+		return nil, metadata, status.Errorf(codes.InvalidArgument, "%v", err)
+	}
+	if err := runtime.PopulateQueryParameters(&protoReq, req.Form, filter_Portal_GetCn_0); err != nil {
+		return nil, metadata, status.Errorf(codes.InvalidArgument, "%v", err)
 	}
 	if req.Body != nil {
 		_, _ = io.Copy(io.Discard, req.Body)
@@ -1088,6 +1110,12 @@ func local_request_Portal_GetCn_0(ctx context.Context, marshaler runtime.Marshal
 	protoReq.CnName, err = runtime.String(val)
 	if err != nil {
 		return nil, metadata, status.Errorf(codes.InvalidArgument, "type mismatch, parameter: %s, error: %v", "cn_name", err)
+	}
+	if err := req.ParseForm(); err != nil {
+		return nil, metadata, status.Errorf(codes.InvalidArgument, "%v", err)
+	}
+	if err := runtime.PopulateQueryParameters(&protoReq, req.Form, filter_Portal_GetCn_0); err != nil {
+		return nil, metadata, status.Errorf(codes.InvalidArgument, "%v", err)
 	}
 	msg, err := server.GetCn(ctx, &protoReq)
 	return msg, metadata, err

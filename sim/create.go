@@ -6,6 +6,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"slices"
 	"time"
 
 	apiv1 "github.com/virtual-disk-array/vda/api/v1"
@@ -169,8 +170,14 @@ func (s *sim) lookUp(h *host) error {
 func (s *sim) discover() {
 	for {
 		time.Sleep(2 * time.Second)
-		for _, h := range s.hosts {
-			if h.stopped() {
+		hosts := slices.Clone(s.hosts)
+		for _, c := range s.clonesThat(inUse) {
+			hosts = append(hosts, c.h)
+		}
+		for i, h := range hosts {
+			if i >= len(s.hosts) && h.stopped() {
+				continue
+			} else if h.stopped() {
 				return
 			}
 			if err := s.lookUp(h); err != nil {

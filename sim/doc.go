@@ -82,6 +82,12 @@
 // program tells that writes them in turn: all are taken, or none (together.go). Arrays get more disks
 // and then grow beyond what they had.
 //
+// Arrays are cloned, too, by snapshots or as they are, and clones are deleted while they are copied or
+// later (clone.go). A clone is made where it likes, of another redundancy and striping, and copied for
+// as long as several faults take. Its host reads all of it at once, and then writes to a third of it:
+// the rest stays what its source was, whatever happens to either, and a snapshot from which it is
+// copied is not deleted until it has all. At the end it has, and what it was copied from has gone.
+//
 // # Stories
 //
 // What a seed finds depends on the order of goroutines, so what must happen is not
@@ -99,6 +105,6 @@
 //
 //	make sim SEEDS=1000                                       # which seeds fail
 //	make sim SEEDS=1000 CHANGES=1                             # with changes of arrays
-//	make sim SEEDS=1000 VOLUMES=1                             # with snapshots and growth
+//	make sim SEEDS=1000 VOLUMES=1                             # with snapshots, clones and growth
 //	go test ./sim -count=1 -run TestSeeds -v -seed 286      # one, with its log
 package sim

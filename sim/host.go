@@ -26,6 +26,8 @@ type host struct {
 	mu     sync.Mutex
 	paths  map[string]*path  // by address and port
 	turns  bool              // workers take turns
+	few    bool              // they write to one in three blocks
+	first  uint64            // they write numbers above it
 	stop   bool              // no new commands
 	over   bool              // and no attempts at old ones
 	rest   bool              // no new commands for a while
@@ -226,7 +228,7 @@ func (h *host) glimpse(rng *rand.Rand) {
 }
 
 func (h *host) worker(w int, rng *rand.Rand) {
-	k := &worker{h: h, w: w, rng: rng, number: uint64(w), watched: map[uint64]time.Time{}, left: map[uint64]bool{}}
+	k := &worker{h: h, w: w, rng: rng, number: h.first + uint64(w), watched: map[uint64]time.Time{}, left: map[uint64]bool{}}
 	defer func() {
 		for block := range k.left {
 			k.number += workers
@@ -253,7 +255,7 @@ type worker struct {
 func (k *worker) step() {
 	h, rng := k.h, k.rng
 	block := uint64(k.w*blocksPerWorker + rng.IntN(blocksPerWorker))
-	if rng.IntN(3) == 0 || h.rests(k.w) || time.Now().Before(k.watched[block]) {
+	if rng.IntN(3) == 0 || h.few && block%3 > 0 || h.rests(k.w) || time.Now().Before(k.watched[block]) {
 		if !k.left[block] {
 			h.read(block)
 		}

@@ -296,9 +296,12 @@ func (p *player) role(id string) vda.LegRole {
 }
 
 // primary is the cn that SQL calls the first array's primary.
-func (p *player) primary() (n *simNode) {
+func (p *player) primary() *simNode { return p.primaryOf(p.h.array) }
+
+// primaryOf is the cn that SQL calls an array's primary.
+func (p *player) primaryOf(array string) (n *simNode) {
 	p.view(func(tx store.Reader) error {
-		da, err := tx.DAByName(p.h.array)
+		da, err := tx.DAByName(array)
 		if err != nil {
 			return err
 		}

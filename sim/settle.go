@@ -3,6 +3,7 @@ package sim
 import (
 	"context"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/virtual-disk-array/vda"
@@ -33,7 +34,11 @@ func (s *sim) settle() time.Duration {
 	}
 	healed := time.Since(begun)
 	s.log.printf("well again after %v", healed)
-	for _, h := range s.hosts {
+	hosts := slices.Clone(s.hosts)
+	for _, c := range s.clonesThat(inUse) {
+		hosts = append(hosts, c.h)
+	}
+	for _, h := range hosts {
 		_ = s.lookUp(h) // the addresses that it should have now
 		if at := h.lost(); at != "" {
 			s.ledger.Wrong("a path is lost for ever: %s was told by %s not to come back", h.name, at)
@@ -168,6 +173,9 @@ func (s *sim) unwellArray(tx store.Reader, da *vda.DA) (string, error) {
 	exps, err := tx.ExpsOfDA(da.ID)
 	if err != nil {
 		return "", err
+	}
+	if why := unwellClone(da, exps); why != "" {
+		return why, nil
 	}
 	primaries, live := 0, 0
 	for i := range cntlrs {

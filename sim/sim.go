@@ -42,8 +42,8 @@ type Config struct {
 	Kinds []string
 	// Changes has an administrator change redundancies and move vds beside the faults.
 	Changes bool
-	// Volumes has him snapshot arrays, one or all at once, roll back to snapshots, delete them, and have
-	// arrays grow and get more disks.
+	// Volumes has him snapshot arrays, one or all at once, roll back to snapshots, delete them, have
+	// arrays grow and get more disks, and clone them.
 	Volumes bool
 	// Redundancy is that of the hosts' arrays: "none", "mirror:2", "mirror:3", or
 	// "any" for what the seed decides. Default "none". Data planes of SPDK's kind have
@@ -55,11 +55,17 @@ type Config struct {
 	NoFence, NoSettle bool
 	// NoCopy and OldData break their snapshots, and what is added to volumes, likewise.
 	NoCopy, OldData bool
+	// NoFill and ZeroOutside break what clones read, likewise, and Unguarded what keeps a snapshot from
+	// which a clone is copied.
+	NoFill, ZeroOutside, Unguarded bool
 	// NoHold breaks their hold of I/O, likewise.
 	NoHold bool
 	// CopyRate bounds what a mirror copies and repairs, in bytes per second. Default:
 	// the seed decides between no bound and 1 MiB.
 	CopyRate uint64
+	// CloneRate bounds what a clone copies, in bytes per second. Default: the seed decides between no bound
+	// and 512 KiB.
+	CloneRate uint64
 	// Long has faults last 20 to 45 s.
 	Long bool
 	// Break leaves a rule of mirrors out.
@@ -107,6 +113,7 @@ type sim struct {
 	daemons    []*daemon
 	nodes      []*simNode
 	hosts      []*host
+	clones     []*clone
 	admin      *client.Client
 	faults     map[string]int
 	looks      int        // hosts that looked at snapshots
@@ -169,7 +176,8 @@ func (s *sim) build() error {
 	s.planes = planetest.NewLive(planetest.Live{
 		Path: s.net.Path, Service: s.service, Wrote: s.ledger.Wrote, Admitted: s.ledger.Admitted, Removed: s.removed, NoFence: s.cfg.NoFence,
 		NoSettle: s.cfg.NoSettle, ForGood: s.cfg.ForGood, Acked: s.acked, Break: s.cfg.Break, CopyRate: s.copyRate(), Meets: s.meets,
-		NoCopy: s.cfg.NoCopy, OldData: s.cfg.OldData, NoHold: s.cfg.NoHold, DiskBytes: s.diskBytes(),
+		NoCopy: s.cfg.NoCopy, OldData: s.cfg.OldData, NoHold: s.cfg.NoHold, NoFill: s.cfg.NoFill,
+		ZeroOutside: s.cfg.ZeroOutside, CloneRate: s.cloneRate(), DiskBytes: s.diskBytes(),
 	})
 	if err := s.openDB(); err != nil {
 		return err
@@ -276,6 +284,9 @@ func (s *sim) service(addr string) time.Duration {
 func (s *sim) close() {
 	for _, h := range s.hosts {
 		h.end()
+	}
+	for _, c := range s.clones {
+		c.h.end()
 	}
 	for _, d := range s.daemons {
 		d.kill()

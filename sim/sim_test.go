@@ -24,7 +24,7 @@ var (
 	fromFlag    = flag.Uint64("from", 1, "the first of the seeds")
 	kindsFlag   = flag.String("kinds", "", "make only these kinds of faults, separated by commas")
 	redFlag     = flag.String("redundancy", "any", "redundancy of the arrays: none, mirror:2, mirror:3 or any")
-	volumesFlag = flag.Bool("volumes", false, "snapshot arrays, roll back and have them grow beside the faults")
+	volumesFlag = flag.Bool("volumes", false, "snapshot arrays, roll back, clone them and have them grow beside the faults")
 	changesFlag = flag.Bool("changes", false, "change redundancies and move vds beside the faults")
 	logsFlag    = flag.String("logs", "", "directory for the event logs of seeds that fail, and of stories")
 )
@@ -164,7 +164,7 @@ func TestSeeds(t *testing.T) {
 	}
 	slices.Sort(healed)
 	total := 0
-	for _, k := range slices.Concat(kinds, changes, volumes, together) {
+	for _, k := range slices.Concat(kinds, changes, volumes, together, cloning) {
 		t.Logf("%6d %s", faults[k.name], k.name)
 		total += faults[k.name]
 	}

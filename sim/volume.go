@@ -45,7 +45,8 @@ func (s *sim) volumePlan() []fault {
 	s.rng = rand.New(rand.NewPCG(s.cfg.Seed, 5))
 	plan := s.draw(volumes, time.Duration(3+s.rng.IntN(6))*time.Second)
 	s.rng = rand.New(rand.NewPCG(s.cfg.Seed, 6))
-	return append(plan, s.draw(together, time.Duration(8+s.rng.IntN(12))*time.Second)...)
+	plan = append(plan, s.draw(together, time.Duration(8+s.rng.IntN(12))*time.Second)...)
+	return append(plan, s.clonePlan()...)
 }
 
 // volume is what is known of the array of a host.

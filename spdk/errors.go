@@ -101,6 +101,9 @@ func IsNoSpace(err error) bool {
 		e.Code == jsonrpc.CodeInvalidParams && strings.HasPrefix(e.Message, "No space left on device"))
 }
 
+// IsBusy reports that what a call is about is being changed by another call.
+func IsBusy(err error) bool { return Code(err) == -int(syscall.EBUSY) }
+
 // IsInvalidParams reports -32602, nvmf_* calls' answer to an unknown
 // subsystem or namespace, to a duplicate listener and the like.
 func IsInvalidParams(err error) bool { return Code(err) == jsonrpc.CodeInvalidParams }

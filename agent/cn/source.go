@@ -131,8 +131,9 @@ type cloneCopy struct {
 }
 
 const (
-	copyMiB       = 16          // of one call
-	copyPause     = time.Second // after an error
+	copyMiB       = 16              // of one call, at most: as much as is not longer than copyLong
+	copyLong      = 4 * time.Second // well below what a call may take
+	copyPause     = time.Second     // after an error
 	sourcePathsAt = 5 * time.Second
 )
 
@@ -175,7 +176,7 @@ func (p *pass) copySource(c *cloneCopy) {
 		defer p.Agent.mu.Unlock()
 		c.running = false
 	}()
-	paths := time.Time{}
+	paths, part := time.Time{}, uint64(1) // MiB
 	for p.copies(c) {
 		if time.Since(paths) >= sourcePathsAt {
 			source{p}.allPaths(ctx)
@@ -184,18 +185,27 @@ func (p *pass) copySource(c *cloneCopy) {
 		begin := time.Now()
 		var a spdk.LvolAbsorbed
 		err := agent.Guard(func() (err error) {
-			a, err = p.Plane.VdaLvolAbsorb(ctx, p.volAlias(), copyMiB, !p.c.Thin)
+			a, err = p.Plane.VdaLvolAbsorb(ctx, p.volAlias(), part, !p.c.Thin)
 			return err
 		})
-		if p.noteCopy(c, a, err) {
+		// Busy: a call that has outlived its time, or its agent, goes on.
+		if !spdk.IsBusy(err) && p.noteCopy(c, a, err) {
 			return
 		}
-		pause := time.Duration(0)
-		if err != nil {
-			pause = copyPause
-		} else if mb := p.c.Limits.GetRebuildMbps(); mb > 0 {
-			pause = copyMiB*time.Second/time.Duration(mb) - time.Since(begin)
+		pause, took, most := time.Duration(0), time.Since(begin), uint64(copyMiB)
+		if mb := p.c.Limits.GetRebuildMbps(); mb > 0 {
+			pause = time.Duration(part)*time.Second/time.Duration(mb) - took
+			most = min(most, mb)
 		}
+		switch {
+		case err != nil:
+			pause, part = copyPause, 1
+		case took > copyLong:
+			part /= 2
+		case took < copyLong/4:
+			part *= 2
+		}
+		part = max(min(part, most), 1)
 		if sleep(ctx, pause) != nil {
 			return
 		}

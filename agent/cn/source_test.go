@@ -216,7 +216,14 @@ func TestRealCloneWithoutItsSource(t *testing.T) {
 		return ""
 	})
 	l.spec.Limits = nil
-	l.good(0, l.cntlr(0, 0))
+	planetest.Eventually(t, func() string { // the copy is tried again each second
+		for _, st := range l.settled(0, l.cntlr(0, 0)) {
+			if st.Error {
+				return st.ErrorMsg
+			}
+		}
+		return ""
+	})
 	planetest.Eventually(t, func() string {
 		if c := l.cloneState(0); c == nil || !c.Independent {
 			return c.String()

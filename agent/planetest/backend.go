@@ -11,20 +11,25 @@ import (
 )
 
 func (p *Plane) attach(a *params) (any, error) {
-	if p.ctrlrs[a.Name] != nil {
+	addr := a.TrAddr + ":" + a.TrSvcID
+	of := p.ctrlrs[a.Name]
+	if of != nil && !of.takes(a, addr) {
 		return nil, jsonrpc.Errno(syscall.EALREADY, "")
 	}
-	addr := a.TrAddr + ":" + a.TrSvcID
 	if p.isCut(addr) {
 		return nil, errIO
 	}
 	if !p.knows(a.Keys) {
 		return nil, errNoKey
 	}
-	c := &ctrlr{name: a.Name, addr: addr, nqn: a.SubNQN, host: a.HostNQN, keys: a.Keys, atOnce: a.FailAtOnce}
-	remote, err := p.connect(c, a)
+	c := &ctrlr{name: a.Name, addr: addr, nqn: a.SubNQN, host: a.HostNQN, keys: a.Keys, atOnce: a.FailAtOnce,
+		multi: a.Multipath == "multipath"}
+	remote, err := p.connect(c, a, of)
 	if err != nil {
 		return nil, errIO
+	}
+	if c.multi {
+		return p.addPath(c, of), nil
 	}
 	p.ctrlrs[a.Name] = c
 	if remote == nil {
@@ -43,8 +48,10 @@ func (p *Plane) detach(a *params) (any, error) {
 		return nil, errNoDev
 	}
 	delete(p.ctrlrs, a.Name)
-	if c.path != nil {
-		c.path.close()
+	for _, k := range c.paths() {
+		if k.path != nil {
+			k.path.close()
+		}
 	}
 	if b := p.bdevs[a.Name+"n1"]; b != nil {
 		p.remove(b)
@@ -63,8 +70,10 @@ func (p *Plane) disable(a *params) (any, error) {
 		return nil, jsonrpc.Errno(syscall.EALREADY, "")
 	}
 	c.disabled = true
-	if c.path != nil {
-		c.path.close()
+	for _, k := range c.paths() {
+		if k.path != nil {
+			k.path.close()
+		}
 	}
 	return true, nil
 }
@@ -79,9 +88,11 @@ func (p *Plane) enable(a *params) (any, error) {
 		return nil, jsonrpc.Errno(syscall.EALREADY, "")
 	}
 	c.disabled = false
-	if c.path != nil {
-		c.path = p.initiator(c.path.Target)
-		go c.path.keep()
+	for _, k := range c.paths() {
+		if k.path != nil {
+			k.path = p.initiator(k.path.Target)
+			go k.path.keep()
+		}
 	}
 	return true, nil
 }
@@ -135,16 +146,21 @@ func (p *Plane) setFailAtOnce(a *params) (any, error) {
 }
 
 func (p *Plane) getControllers(a *params) (any, error) {
+	p.appear()
 	list := []map[string]any{}
 	for _, c := range p.ctrlrs {
 		if a.Name != "" && a.Name != c.name {
 			continue
 		}
-		host, port, _ := splitAddr(c.addr)
-		list = append(list, map[string]any{"name": c.name, "ctrlrs": []any{map[string]any{
-			"state": p.stateOf(c), "cntlid": 1, "vda_fail_at_once": c.atOnce, "host": map[string]any{"nqn": c.host},
-			"trid": spdk.TransportID{TrType: "TCP", AdrFam: "IPv4", TrAddr: host, TrSvcID: port, SubNQN: c.nqn},
-		}}})
+		paths := []any{}
+		for _, k := range c.paths() {
+			host, port, _ := splitAddr(k.addr)
+			paths = append(paths, map[string]any{
+				"state": p.stateOf(k), "cntlid": 1, "vda_fail_at_once": c.atOnce, "host": map[string]any{"nqn": c.host},
+				"trid": spdk.TransportID{TrType: "TCP", AdrFam: "IPv4", TrAddr: host, TrSvcID: port, SubNQN: c.nqn},
+			})
+		}
+		list = append(list, map[string]any{"name": c.name, "ctrlrs": paths})
 	}
 	if a.Name != "" && len(list) == 0 {
 		return nil, errNoDev

@@ -23,11 +23,13 @@ type Cluster struct {
 	disks  map[string]*Medium // aio disks by file name
 	// mirrored has, by mirror, the metadata of what stands on it; its data are on the legs.
 	mirrored map[string]*Medium
+	// written are the offsets at which some host has written to some array.
+	written map[uint64]bool
 }
 
 // NewCluster returns a network without planes, on which there is no I/O.
 func NewCluster() *Cluster {
-	c := &Cluster{planes: map[string]*Plane{}, disks: map[string]*Medium{}, mirrored: map[string]*Medium{}}
+	c := &Cluster{planes: map[string]*Plane{}, disks: map[string]*Medium{}, mirrored: map[string]*Medium{}, written: map[uint64]bool{}}
 	c.change = sync.NewCond(&c.mu)
 	return c
 }
@@ -68,6 +70,7 @@ type Plane struct {
 	held    map[string]bool    // by lvol: its I/O waits
 	busy    map[string]int     // by lvol: I/O that is under way
 	queues  map[string][]*byte // of writes to one block of an lvol
+	fetches map[string]bool    // of clusters of clones, and copies of whole clones, that are under way
 	real    *mirrors           // of this run, on a live cluster; nil: the plane has none
 }
 
@@ -86,6 +89,8 @@ type ctrlr struct {
 	name, addr, nqn, host string
 	path                  *Initiator // on a live cluster
 	disabled, atOnce      bool
+	multi                 bool     // it may have more paths
+	more                  []*ctrlr // which these are
 	keys                  spdk.Keys
 }
 
@@ -151,6 +156,7 @@ func (p *Plane) Boot() {
 	p.bdevs, p.ctrlrs, p.raids = map[string]*bdev{}, map[string]*ctrlr{}, map[string]*raid{}
 	p.mirrors, p.pending, p.holds = map[string]*spdk.Mirror{}, map[string]int{}, map[string]*hold{}
 	p.held, p.busy, p.queues = map[string]bool{}, map[string]int{}, map[string][]*byte{}
+	p.fetches = map[string]bool{}
 	p.subs, p.ana = map[string]*subsystem{}, map[string]string{}
 	p.retired, p.keyring = map[string]bool{}, map[string]string{}
 	if p.c.live != nil && p.swaps {

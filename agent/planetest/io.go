@@ -37,7 +37,8 @@ const (
 	NoNamespace  Status = "invalid namespace"
 	MediaError   Status = "media error"
 
-	WriteProtected Status = "namespace is write protected"
+	WriteProtected   Status = "namespace is write protected"
+	CapacityExceeded Status = "capacity exceeded"
 
 	pending Status = ""
 )
@@ -221,6 +222,9 @@ func (p *Plane) io(b *bdev, cmd Command) (uint64, Status) {
 			c := p.ctrlrs[strings.TrimSuffix(b.name, "n1")]
 			if c == nil {
 				return 0, PathError
+			}
+			if c.multi {
+				return p.anyPath(c, cmd)
 			}
 			return c.path.submit(cmd)
 		case "Mirror":

@@ -59,21 +59,24 @@ func (p *Plane) setKeys(a *params) (any, error) {
 	case !p.knows(a.Keys):
 		return nil, errNoKey
 	}
-	c.keys = a.Keys
-	if c.path != nil {
-		c.path.keys = a.Keys
-		if c.path.conn == nil {
-			return true, nil
+	var refused error
+	for _, k := range c.paths() {
+		k.keys = a.Keys
+		if k.path != nil {
+			k.path.keys = a.Keys
+			if k.path.conn == nil {
+				continue
+			}
+		}
+		if q := p.c.planes[k.addr]; q != nil && !q.proven(k.nqn, k.host, p.secrets(k.keys)) {
+			if k.path != nil {
+				k.path.lose()
+				k.path.nudge()
+			}
+			refused = jsonrpc.Errno(syscall.EACCES, "")
 		}
 	}
-	if q := p.c.planes[c.addr]; q != nil && !q.proven(c.nqn, c.host, p.secrets(c.keys)) {
-		if c.path != nil {
-			c.path.lose()
-			c.path.nudge()
-		}
-		return nil, jsonrpc.Errno(syscall.EACCES, "")
-	}
-	return true, nil
+	return true, refused
 }
 
 // knows reports that keys are in the keyring.

@@ -38,12 +38,16 @@ type Live struct {
 	// NoCopy has writes of what a snapshot shows change that, too, and OldData what is added to a
 	// volume show what the disks have there, likewise.
 	NoCopy, OldData bool
+	// NoFill has a write to a part of what a clone does not have yet make zeros of the rest, and
+	// ZeroOutside what a clone cannot read at the moment be zeros, likewise.
+	NoFill, ZeroOutside bool
 	// NoHold has an lvol's I/O go on while it is said to be held for snapshots of several.
 	NoHold bool
 	// DiskBytes is the size of each aio disk. Default: the constant of that name.
 	DiskBytes uint64
-	// CopyRate bounds what a mirror copies and repairs, in bytes per second; 0: no bound.
-	CopyRate uint64
+	// CopyRate bounds what a mirror copies and repairs, and CloneRate what a clone copies, in bytes per
+	// second; 0: no bound.
+	CopyRate, CloneRate uint64
 	// Break is a rule of mirrors that is left out, likewise.
 	Break core.Breach
 	// Acked hears of every block that a mirror acknowledges, before anyone else
@@ -145,8 +149,9 @@ func (p *Plane) touch(b *bdev, write bool) error {
 	return nil
 }
 
-// connect makes the connection of a controller and returns the namespace.
-func (p *Plane) connect(c *ctrlr, a *params) (*bdev, error) {
+// connect makes the connection of a controller, or one more of a controller that there is, and
+// returns the namespace.
+func (p *Plane) connect(c *ctrlr, a *params, of *ctrlr) (*bdev, error) {
 	if p.c.live == nil {
 		if q := p.c.planes[c.addr]; q != nil && !q.proven(c.nqn, c.host, p.secrets(c.keys)) {
 			return nil, errors.New("authentication failed")
@@ -154,14 +159,14 @@ func (p *Plane) connect(c *ctrlr, a *params) (*bdev, error) {
 		return p.c.reach(c.addr, c.nqn, c.host)
 	}
 	cfg := Target{keys: c.keys, Addr: c.addr, NQN: c.nqn, Host: c.host, Silence: p.silence, Reconnect: time.Second, FastFail: -1}
-	if a.FailAtOnce {
+	if a.FailAtOnce || c.multi { // I/O waits for any path then
 		cfg.FastFail = 0
 	} else if a.FastFailSec != nil {
 		cfg.FastFail = time.Duration(*a.FastFailSec) * time.Second
 	}
 	run := p.run
 	i := p.initiator(cfg)
-	if !i.dial() || p.run != run || p.ctrlrs[c.name] != nil {
+	if !i.dial() || p.run != run || p.ctrlrs[c.name] != of {
 		i.close()
 		return nil, errors.New("no connection")
 	}

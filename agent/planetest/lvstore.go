@@ -20,7 +20,9 @@ func (p *Plane) load(b *bdev) {
 	}
 	b.loaded, b.claimed = b.medium.store, true
 	for _, l := range b.loaded.lvols {
-		p.show(b.loaded, l)
+		if l.outside == nil || p.bdev(l.outside.uuid) != nil {
+			p.show(b.loaded, l)
+		}
 	}
 }
 
@@ -209,7 +211,7 @@ func (p *Plane) takeSnapshot(a *params) (id string, release func(), err error) {
 	switch {
 	case l == nil:
 		return "", nil, errNoDev
-	case l.readOnly:
+	case l.readOnly, l.outside != nil:
 		return "", nil, jsonrpc.Errno(syscall.EINVAL, "")
 	case s.lvols[a.SnapshotName] != nil || p.pending[a.SnapshotName] > 0:
 		return "", nil, errExists

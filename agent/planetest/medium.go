@@ -48,9 +48,10 @@ type lvol struct {
 	name, uuid string
 	clusters   uint64 // its size
 	medium     *Medium
-	held       uint64 // clusters that are its own
-	parent     *lvol  // the snapshot that it is a clone of
-	readOnly   bool   // it is a snapshot
+	held       uint64   // clusters that are its own
+	parent     *lvol    // the snapshot that it is a clone of
+	readOnly   bool     // it is a snapshot
+	outside    *outside // of a clone of a bdev that is not an lvol here; nil: it stands for itself
 
 	// Of an array's, on a live cluster: see share.go.
 	made uint64            // its size when it was made; blocks below it are at their own offsets at first

@@ -20,6 +20,9 @@ type params struct {
 	NumBlocks    uint64              `json:"num_blocks"`
 	Names        []string            `json:"names"`
 	Bdevs        []string            `json:"bdevs"`
+	Bdev         string              `json:"bdev"`
+	Multipath    string              `json:"multipath"`
+	Thick        bool                `json:"thick"`
 	NQNs         []string            `json:"nqns"`
 	BdevName     string              `json:"bdev_name"`
 	LvsName      string              `json:"lvs_name"`
@@ -230,6 +233,8 @@ func init() {
 		"vda_lvol_grow":            {true, (*Plane).growLvol},
 		"bdev_lvol_snapshot":       {true, (*Plane).snapshotLvol},
 		"bdev_lvol_clone":          {true, (*Plane).cloneLvol},
+		"bdev_lvol_clone_bdev":     {true, (*Plane).cloneBdev},
+		"vda_lvol_absorb":          {true, (*Plane).absorbLvol},
 		"vda_lvol_snapshot_hold":   {true, (*Plane).snapshotHoldLvol},
 		"vda_lvol_release":         {true, (*Plane).releaseLvol},
 
@@ -343,6 +348,7 @@ func (p *Plane) getVdaIOStat(a *params) (any, error) {
 }
 
 func (p *Plane) getBdevs(a *params) (any, error) {
+	p.appear()
 	list := []spdk.Bdev{}
 	one := p.bdev(a.Name)
 	for _, b := range p.bdevs {

@@ -65,6 +65,17 @@ func (p *Plane) shared(b, base *bdev, s *store, cmd Command) (uint64, Status) {
 		}
 	}()
 	off := cmd.Off
+	if cmd.Write {
+		p.c.written[off] = true
+	}
+	if l.lacks(off, s) {
+		if !cmd.Write {
+			return p.readOutside(l, off)
+		}
+		if status := p.fetch(l, base, s, off/s.cluster); status != OK {
+			return 0, status
+		}
+	}
 	at, there := l.place(off, p.c.live.OldData)
 	switch {
 	case !cmd.Write && !there:

@@ -2,12 +2,14 @@ package web
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"embed"
 	"fmt"
 	"html/template"
 	"net/http"
 	"net/url"
+	"reflect"
 	"strings"
 	"time"
 
@@ -31,6 +33,7 @@ type page struct {
 	Inside  bool   // there is a session
 	Own     bool   // it is a user's, who may have a password
 	Data    any
+	Now     time.Time // UTC, of what it shows
 }
 
 // templates has one per page, each with the frame around it.
@@ -47,22 +50,36 @@ func parse(names ...string) map[string]*template.Template {
 
 // functions of the templates.
 var functions = template.FuncMap{
-	"size":    humanize.IBytes,
-	"segment": url.PathEscape,
-	"query":   url.QueryEscape,
-	"address": address,
-	"disk":    disk,
-	"since":   since,
-	"seconds": func(n uint64) string { return (time.Duration(n) * time.Second).String() },
-	"clock":   clock,
-	"count":   func(n int, noun string) string { return fmt.Sprintf("%d %s%s", n, noun, plural(n)) },
+	"size":      humanize.IBytes,
+	"segment":   url.PathEscape,
+	"address":   address,
+	"disk":      disk,
+	"since":     since,
+	"seconds":   func(n uint64) string { return (time.Duration(n) * time.Second).String() },
+	"clock":     clock,
+	"count":     count,
+	"first":     func(list any) any { v := reflect.ValueOf(list); return v.Slice(0, min(v.Len(), maxRows)).Interface() },
+	"more":      func(all uint32, list any) int { return int(all) - min(reflect.ValueOf(list).Len(), maxRows) },
+	"component": func(name string) string { return cmp.Or(components[name], name) },
+	"noun":      func(object string) string { return cmp.Or(nouns[object], object) },
 }
 
-func plural(n int) string {
-	if n == 1 {
-		return ""
+// maxRows is how many parts of a node its page shows.
+const maxRows = 200
+
+// components and nouns are the API's words as people say them.
+var (
+	components = map[string]string{"dn_agent": "disk node agent", "cn_agent": "controller node agent", "data_plane": "data plane"}
+	nouns      = map[string]string{"dn": "disk node", "pd": "disk", "vd": "virtual disk", "cn": "controller node", "da": "array",
+		"snap": "snapshot", "exp": "exporter"}
+)
+
+// count is a number of things in words.
+func count(n any, noun string) string {
+	if number := fmt.Sprint(n); number != "1" {
+		return number + " " + noun + "s"
 	}
-	return "s"
+	return "1 " + noun
 }
 
 // address of a listener conf.
@@ -113,6 +130,7 @@ func clock(rfc3339 string) string {
 // show writes a page.
 func (s *server) show(w http.ResponseWriter, r *http.Request, httpStatus int, name string, p page) {
 	user, inside := s.doors.inside(r)
+	p.Now = time.Now().UTC()
 	p.Inside, p.Own = inside, inside && user != "" && s.passwords()
 	var b bytes.Buffer
 	if err := templates[name].ExecuteTemplate(&b, "frame.html", p); err != nil {
@@ -229,12 +247,12 @@ func (s *server) nodes(ctx context.Context, r *http.Request) (page, error) {
 const pageOfDisks = 1000
 
 func (s *server) dn(ctx context.Context, r *http.Request) (page, error) {
-	reply, err := s.cfg.Portal.GetDn(ctx, &apiv1.GetDnRequest{DnName: r.PathValue("dn")})
+	reply, err := s.cfg.Portal.GetDn(ctx, &apiv1.GetDnRequest{DnName: r.PathValue("dn"), WithVds: true})
 	return page{Title: "Disk node " + reply.GetDnMsg().GetDnName(), Section: "nodes", Data: reply.GetDnMsg()}, err
 }
 
 func (s *server) cn(ctx context.Context, r *http.Request) (page, error) {
-	reply, err := s.cfg.Portal.GetCn(ctx, &apiv1.GetCnRequest{CnName: r.PathValue("cn")})
+	reply, err := s.cfg.Portal.GetCn(ctx, &apiv1.GetCnRequest{CnName: r.PathValue("cn"), WithCntlrs: true})
 	return page{Title: "Controller node " + reply.GetCnMsg().GetCnName(), Section: "nodes", Data: reply.GetCnMsg()}, err
 }
 

@@ -165,6 +165,6 @@ func words(da *apiv1.DaMsg, hosts int, primary *box) string {
 	if primary != nil {
 		where = "with its primary on " + primary.Name
 	}
-	return fmt.Sprintf("%d exporter%s reach array %s through %d controller%s, %s. The tables below have all of it.",
-		hosts, plural(hosts), da.DaName, len(da.CntlrMsgList), plural(len(da.CntlrMsgList)), where)
+	return fmt.Sprintf("%s reach array %s through %s, %s. The tables below have all of it.", count(hosts, "exporter"), da.DaName,
+		count(len(da.CntlrMsgList), "controller"), where)
 }

@@ -3,6 +3,7 @@ package web_test
 import (
 	"context"
 	"encoding/json"
+	"html"
 	"io"
 	"net"
 	"net/http"
@@ -38,13 +39,14 @@ type site struct {
 	grpc   apiv1.PortalClient
 	client *http.Client
 	change func(func(store.Tx) error) // of the database
+	agent  func(addr string)          // starts one
 }
 
 func newSite(t *testing.T) *site {
 	t.Helper()
 	c := portaltest.New(t)
 	addr := c.Portal(func(cfg *portal.Config) { cfg.WebToken = token })
-	s := &site{t: t, url: "http://" + addr, grpc: c.Dial(addr), change: c.Change}
+	s := &site{t: t, url: "http://" + addr, grpc: c.Dial(addr), change: c.Change, agent: func(addr string) { c.Agent(addr) }}
 	c.Populate(s.grpc, 2, 2)
 	jar, err := cookiejar.New(nil)
 	if err != nil {
@@ -378,7 +380,7 @@ func TestPages(t *testing.T) {
 		t.Errorf("after the failover: %v, %v", after, err)
 	}
 	has(t, "a cn", s.get("/cn/"+url.PathEscape(secondary)), "of which 1 primary", "Drain")
-	for _, step := range []struct{ action, shows string }{{"drain-cn", "controllers to go"}, {"undrain-cn", `href="/do/drain-cn`}} {
+	for _, step := range []struct{ action, shows string }{{"drain-cn", "1 controller to go"}, {"undrain-cn", `href="/do/drain-cn`}} {
 		if code, _, body := s.post("/do/"+step.action, url.Values{"cn_name": {secondary}}); code != http.StatusSeeOther {
 			t.Fatalf("%s: %d, %s", step.action, code, body)
 		}
@@ -388,7 +390,7 @@ func TestPages(t *testing.T) {
 	has(t, "a dn", s.get("/dn/"+url.PathEscape(dn)), "Disks", "Drain")
 	has(t, "the nodes", s.get("/nodes"), dn, secondary)
 
-	has(t, "the events", s.get("/events"), "change", "da da0", "127.0.0.1:")
+	has(t, "the events", s.get("/events"), "change", "array da0", "127.0.0.1:")
 	has(t, "warnings", s.get("/events?least=warning"), `aria-current="true">Warnings`)
 	s.change(func(tx store.Tx) error {
 		_, err := tx.UpsertAlert(vda.Alert{Code: vda.AlertDADegraded, Object: "da", Name: "da0", Text: "it is single",
@@ -396,7 +398,7 @@ func TestPages(t *testing.T) {
 		return err
 	})
 	has(t, "the alerts", s.get("/alerts"), "Alerts", "da_degraded", `href="/arrays/da0"`, "it is single", `<time datetime="2`)
-	has(t, "the overview", s.get("/"), "2 alerts", "monitor_missing", `<a href="/alerts">da_degraded</a> of da da0, since <time datetime="2`)
+	has(t, "the overview", s.get("/"), "2 alerts", "monitor_missing", `<a href="/alerts">da_degraded</a> of array da0, since <time datetime="2`)
 	s.change(func(tx store.Tx) error {
 		_, err := tx.DeleteAlert(vda.Alert{Code: vda.AlertDADegraded, Object: "da", Name: "da0"})
 		return err
@@ -436,6 +438,70 @@ func TestPages(t *testing.T) {
 		}
 		has(t, path, body, words)
 	}
+}
+
+// TestWords: pages say the address of a node beside its name, what is on it, what programs are called,
+// and when all that was so.
+func TestWords(t *testing.T) {
+	t.Parallel()
+	s := newSite(t)
+	ctx := context.Background()
+	s.agent("192.0.2.5:9720")
+	s.agent("192.0.2.6:9820")
+	_, err := s.grpc.CreateDn(ctx, &apiv1.CreateDnRequest{DnName: "dn5", DnAddr: "192.0.2.5:9720",
+		DnListenerConf: `{"trtype":"tcp","traddr":"192.0.2.5","adrfam":"ipv4","trsvcid":"4420"}`})
+	if err == nil {
+		_, err = s.grpc.CreateCn(ctx, &apiv1.CreateCnRequest{CnName: "cn6", CnAddr: "192.0.2.6:9820",
+			CnListenerConf: `{"trtype":"tcp","traddr":"192.0.2.6","adrfam":"ipv4","trsvcid":"4430"}`})
+	}
+	if err == nil {
+		_, err = s.grpc.CreateDa(ctx, &apiv1.CreateDaRequest{DaName: "da0", DaSize: 8 << 20, CntlrCnt: 2})
+	}
+	if err == nil {
+		_, err = s.grpc.CreateExp(ctx, &apiv1.CreateExpRequest{DaName: "da0", ExpName: "e0", InitiatorNqn: host})
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	got, err := s.grpc.GetDa(ctx, &apiv1.GetDaRequest{DaName: "da0"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.login()
+	has(t, "the nodes", s.get("/nodes"), `dn5</a></th><td>192.0.2.5:9720</td>`, `cn6</a></th><td>192.0.2.6:9820</td>`)
+	has(t, "the dn", s.get("/dn/dn5"), `Disk node dn5`, `<dt>Agent</dt><dd>192.0.2.5:9720</dd>`)
+	has(t, "the cn", s.get("/cn/cn6"), `Controller node cn6`, `<dt>Agent</dt><dd>192.0.2.6:9820</dd>`, "It has no controller.")
+	vd := got.DaMsg.GrpMsgList[0].VdMsgList[0]
+	has(t, "the dn of the array", s.get("/dn/"+url.PathEscape(vd.DnName)),
+		`<td>`+vd.PdName+`</td><th scope="row"><a href="/arrays/da0">da0</a></th><td>0.0</td>`)
+	for _, c := range got.DaMsg.CntlrMsgList {
+		role := `<td>primary</td>`
+		if !c.Primary {
+			role = `<td>secondary, primary on <a href="/cn/` + url.PathEscape(got.DaMsg.PrimaryCn) + `">`
+		}
+		has(t, "the cn of the array", s.get("/cn/"+url.PathEscape(c.CnName)), `<a href="/arrays/da0">da0</a></th>`+role, `<div>e0 <span class="good">ok`)
+	}
+	// What a link leads to is about the node, whatever its name has in it.
+	for _, name := range []string{"dn0:9720", "cn0:9820"} {
+		kind := name[:2]
+		_, link, _ := strings.Cut(s.get("/"+kind+"/"+url.PathEscape(name)), `class="button" href="`)
+		link, _, _ = strings.Cut(link, `"`)
+		has(t, link, s.get(html.UnescapeString(link)), `value="`+name+`"`)
+	}
+	before := time.Now().UTC().Truncate(time.Second)
+	page := s.get("/")
+	after := time.Now().UTC()
+	has(t, "the overview", page, "<li>1 portal: ", "<li>3 disk node agents: ", "<li>3 controller node agents: ", " data planes: ")
+	if strings.Contains(page, "dn_agent") || strings.Contains(page, "data_plane") {
+		t.Errorf("the overview has the API's words:\n%s", page)
+	}
+	_, foot, _ := strings.Cut(page, `<p id="freshness">As of <time datetime="`)
+	text, foot, _ := strings.Cut(foot, `">`)
+	at, err := time.Parse(time.RFC3339, text)
+	if err != nil || at.Before(before) || at.After(after) || !strings.HasPrefix(foot, at.Format("2006-01-02 15:04:05")+"</time> UTC.") {
+		t.Errorf("the page is as of %q (%v), between %v and %v: %s", text, err, before, after, foot)
+	}
+	has(t, "the events", s.get("/events"), "<td>array da0</td>", "<td>disk node dn5</td>", "<td>controller node cn6</td>", "<td>exporter ")
 }
 
 // TestCurl runs the commands of docs/rest.md.

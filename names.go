@@ -34,6 +34,7 @@ const (
 	// NQN prefixes.
 	VDNQNPrefix  = NQNPrefix + VDPrefix
 	ExpNQNPrefix = OwnNQNPrefix + "exp-"
+	HopNQNPrefix = OwnNQNPrefix + "hop-"   // and an exporter's id: what secondaries connect to at a back-end listener
 	RawNQNPrefix = OwnNQNPrefix + "raw-"   // and a bdev's: through which an agent reads and clears it
 	AgentNQN     = OwnNQNPrefix + "agent-" // and the same: the host that an agent is for that
 	OwnerNQN     = OwnNQNPrefix + "owner"  // the subsystem that says whose the data plane is
@@ -103,3 +104,7 @@ func ProxyHostNQN(cntlrID string) string { return NQNPrefix + ProxyPrefix + cntl
 // ExpNQN is the subsystem that an exporter's host connects to, on every
 // controller.
 func ExpNQN(daName, expName string) string { return ExpNQNPrefix + daName + "-" + expName }
+
+// HopNQN is the subsystem that secondaries reach an exporter by, on a primary whose node
+// has a back-end listener. No user's host is let in.
+func HopNQN(expID string) string { return HopNQNPrefix + expID }

@@ -24,8 +24,9 @@ type Node struct {
 	Name     string // as CheckNodeName has it
 	Addr     string // host:port of its agent; "" when Name is that
 	Listener Listener
-	Location string // failure domain; "" is a location of its own for each node
-	Online   bool   // the administrator's word: may new parts of arrays be placed here
+	Backend  Listener // of a cn: where other controllers connect to it, and no hosts; zero: at Listener
+	Location string   // failure domain; "" is a location of its own for each node
+	Online   bool     // the administrator's word: may new parts of arrays be placed here
 
 	Version uint64       // of the desired state
 	Applied uint64       // last version the agent has carried out in full
@@ -63,6 +64,32 @@ func NewNode(k NodeKind, name, addr, listenerConf, location string, online bool)
 		n.SetAgent(addr)
 	}
 	return n, CheckLocation("location", location)
+}
+
+// SetBackend has other controllers connect to a cn at conf; "": at its listener again.
+func (n *Node) SetBackend(field, conf string) error {
+	if conf == "" {
+		n.Backend = Listener{}
+		return nil
+	}
+	l, err := ParseListener(field, conf)
+	if err != nil {
+		return err
+	}
+	if l.Same(n.Listener) {
+		return invalid("%s: %s port %s is where hosts connect to the node; give another address, or none to have other controllers "+
+			"connect there, too", field, l.TrAddr, l.TrSvcID)
+	}
+	n.Backend = l
+	return nil
+}
+
+// Inner is where other controllers connect to a cn.
+func (n *Node) Inner() Listener {
+	if n.Backend != (Listener{}) {
+		return n.Backend
+	}
+	return n.Listener
 }
 
 // DN is a disk node.

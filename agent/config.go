@@ -31,6 +31,9 @@ type Config struct {
 	SocketWait time.Duration
 	// Address is the NVMe/TCP address on which the data plane listens.
 	Address vda.Listener
+	// Backend is the address on which a controller node's data plane listens for other
+	// controllers, and for no hosts. Zero: there is none, and they connect to Address.
+	Backend vda.Listener
 	// Transport holds parameters of nvmf_create_transport beyond trtype.
 	Transport map[string]any
 	// StateDir keeps what the agent must remember; see State.
@@ -73,6 +76,15 @@ func (c *Config) Validate() error {
 	}
 	if err := checkListener("listener-conf", &c.Address); err != nil {
 		return err
+	}
+	if c.Backend != (vda.Listener{}) {
+		if err := checkListener("backend-listener-conf", &c.Backend); err != nil {
+			return err
+		}
+		if c.Backend.Same(c.Address) {
+			return fmt.Errorf("backend-listener-conf: %s port %s is that of listener-conf, where hosts connect; give another address, or none",
+				c.Backend.TrAddr, c.Backend.TrSvcID)
+		}
 	}
 	for _, dir := range c.AioDirs {
 		if !filepath.IsAbs(dir) {

@@ -46,6 +46,37 @@ func TestParseArgs(t *testing.T) {
 	}
 }
 
+// TestBackendListenerConf: a cn's data plane may listen elsewhere for other controllers.
+func TestBackendListenerConf(t *testing.T) {
+	parse := func(kind, conf string) (c Config, errs string) {
+		var out, text bytes.Buffer
+		p := App{Name: "vda_" + kind + "_agent", Kind: kind, Port: 9820, SvcPort: 4430}.program(func(_ *cobra.Command, got Config) error {
+			c = got
+			return nil
+		})
+		p.Run(t.Context(), program.Process{Args: []string{"--sock-path", "/s", "--listener-conf", goodConf, "--backend-listener-conf", conf},
+			Stdout: &out, Stderr: &text})
+		return c, text.String()
+	}
+	c, errs := parse("cn", `{"trtype":"TCP","traddr":"127.0.0.2","adrfam":"ipv4","trsvcid":"4420"}`)
+	if want := (vda.Listener{TrType: "tcp", TrAddr: "127.0.0.2", AdrFam: "ipv4", TrSvcID: "4420"}); errs != "" || c.Backend != want {
+		t.Errorf("%+v, %s", c.Backend, errs)
+	}
+	for conf, says := range map[string]string{
+		goodConf:          "backend-listener-conf: 127.0.0.1 port 4420 is that of listener-conf, where hosts connect",
+		`{"traddr":"x"}`:  `backend-listener-conf: trtype is ""`,
+		`{"address":"x"}`: "--backend-listener-conf",
+		`{"trtype":"tcp"`: "incomplete JSON",
+	} {
+		if _, errs := parse("cn", conf); !strings.Contains(errs, says) {
+			t.Errorf("%s: %s", conf, errs)
+		}
+	}
+	if _, errs := parse("dn", goodConf); !strings.Contains(errs, "unknown flag: --backend-listener-conf") {
+		t.Errorf("a dn has no other traffic: %s", errs)
+	}
+}
+
 func TestParseArgsSaysWhatIsWrong(t *testing.T) {
 	good := []string{"--sock-path", "/s", "--listener-conf", goodConf}
 	conf := func(s string) []string { return []string{"--sock-path", "/s", "--listener-conf", s} }

@@ -2,10 +2,12 @@ package agent
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"time"
 
+	"github.com/virtual-disk-array/vda"
 	"github.com/virtual-disk-array/vda/agent/plane"
 	"github.com/virtual-disk-array/vda/spdk"
 )
@@ -47,6 +49,9 @@ func (p *Plane) Ensure(ctx context.Context, inv *Inventory, e Export) error {
 }
 
 func (p *Plane) ensure(ctx context.Context, inv *Inventory, e Export) error {
+	if p.homeless(e.NQN) {
+		return errors.New("it is for other controllers alone, and the agent was started without --backend-listener-conf")
+	}
 	sub := inv.Subsystem(e.NQN)
 	if sub != nil && !e.matches(sub) {
 		if err := p.DropSubsystem(ctx, e.NQN); err != nil {
@@ -188,19 +193,49 @@ func (e *Export) matches(sub *spdk.NvmfSubsystem) bool {
 // says: Ensure changes neither of them.
 func (p *Plane) Stands(inv *Inventory, e Export) bool {
 	sub := inv.Subsystem(e.NQN)
-	return sub != nil && e.matches(sub) && len(sub.ListenAddresses) == 1 && sub.ListenAddresses[0].Same(p.ListenAddress()) &&
+	return sub != nil && e.matches(sub) && len(sub.ListenAddresses) == 1 && sub.ListenAddresses[0].Same(p.AddressOf(e.NQN)) &&
 		len(sub.Namespaces) == 1 && e.has(inv, sub.Namespaces[0])
 }
 
-// ListenAddress is where the data plane listens.
+// ListenAddress is where the data plane listens for hosts.
 func (p *Plane) ListenAddress() spdk.TransportID {
 	return spdk.At(p.cfg.Address)
+}
+
+// KeepBack says which subsystems listen at Config.Backend, and not where hosts are.
+func (p *Plane) KeepBack(nqns map[string]bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.back = nqns
+}
+
+// AddressOf is where a subsystem is to listen.
+func (p *Plane) AddressOf(nqn string) spdk.TransportID {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.back[nqn] && p.cfg.Backend != (vda.Listener{}) {
+		return spdk.At(p.cfg.Backend)
+	}
+	return spdk.At(p.cfg.Address)
+}
+
+// homeless reports that a subsystem would listen where it must not: the agent was
+// started without an address for it.
+func (p *Plane) homeless(nqn string) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.back[nqn] && p.cfg.Backend == (vda.Listener{})
+}
+
+// Own reports that an address is one of this data plane's.
+func (p *Plane) Own(at spdk.TransportID) bool {
+	return at.Same(spdk.At(p.cfg.Address)) || p.cfg.Backend != (vda.Listener{}) && at.Same(spdk.At(p.cfg.Backend))
 }
 
 // closeListeners closes those at other addresses than ours, and reports whether
 // there is one at ours.
 func (p *Plane) closeListeners(ctx context.Context, sub *spdk.NvmfSubsystem) (have bool, err error) {
-	want := p.ListenAddress()
+	want := p.AddressOf(sub.NQN)
 	for _, l := range sub.ListenAddresses {
 		if l.Same(want) {
 			have = true
@@ -216,7 +251,7 @@ func (p *Plane) closeListeners(ctx context.Context, sub *spdk.NvmfSubsystem) (ha
 // openListener has a subsystem listen on our address, in an ANA state unless
 // that is "".
 func (p *Plane) openListener(ctx context.Context, nqn, state string) error {
-	at := p.ListenAddress()
+	at := p.AddressOf(nqn)
 	p.forgetANA(nqn)
 	var err error
 	if state != "" {
@@ -247,9 +282,9 @@ func (p *Plane) SetANA(ctx context.Context, nqn, state string) error {
 		return nil
 	}
 	p.forgetANA(nqn)
-	if err := p.NvmfSubsystemListenerSetANAState(ctx, nqn, p.ListenAddress(), state, ANAGroup); err != nil {
-		if state == spdk.ANAInaccessible && p.deaf(ctx, nqn) {
-			return nil
+	if err := p.NvmfSubsystemListenerSetANAState(ctx, nqn, p.AddressOf(nqn), state, ANAGroup); err != nil {
+		if state == spdk.ANAInaccessible {
+			return p.closeElsewhere(ctx, nqn, err)
 		}
 		return err
 	}
@@ -260,11 +295,20 @@ func (p *Plane) SetANA(ctx context.Context, nqn, state string) error {
 	return nil
 }
 
-// deaf reports that a subsystem is there and does not listen: a pass was cut short
-// while it made it.
-func (p *Plane) deaf(ctx context.Context, nqn string) bool {
-	s, err := p.NvmfGetSubsystem(ctx, nqn)
-	return err == nil && !slices.ContainsFunc(s.ListenAddresses, func(at spdk.TransportID) bool { return at.Same(p.ListenAddress()) })
+// closeElsewhere closes the path of a subsystem that does not listen on our address:
+// a pass was cut short while it made it, or the address is another one than it was when
+// it made it. err is what it returns for one that does listen there.
+func (p *Plane) closeElsewhere(ctx context.Context, nqn string, err error) error {
+	s, getErr := p.NvmfGetSubsystem(ctx, nqn)
+	if getErr != nil || slices.ContainsFunc(s.ListenAddresses, p.AddressOf(nqn).Same) {
+		return err
+	}
+	for _, at := range s.ListenAddresses {
+		if err := p.NvmfSubsystemListenerSetANAState(ctx, nqn, at, spdk.ANAInaccessible, ANAGroup); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // ANA returns the state last set in this run of agent and data plane, "" when

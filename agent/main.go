@@ -64,8 +64,8 @@ and monitor send, and reports what is. SIGTERM stops it; the data plane goes on.
 // flags are the command line of an agent.
 type flags struct {
 	Config
-	app             App
-	conf, transport string
+	app                      App
+	conf, backend, transport string
 }
 
 func (f *flags) add(fs *pflag.FlagSet) {
@@ -77,6 +77,10 @@ func (f *flags) add(fs *pflag.FlagSet) {
 		"how long to wait at start for a data plane that is not there yet (default 0s: not at all)")
 	fs.StringVar(&f.conf, "listener-conf", "", fmt.Sprintf("`JSON` of the NVMe/TCP address of the data plane (required), such as "+
 		`'{"trtype":"tcp","traddr":"192.168.0.14","adrfam":"ipv4","trsvcid":"%d"}'`, f.app.SvcPort))
+	if f.app.Kind == "cn" {
+		fs.StringVar(&f.backend, "backend-listener-conf", "", "`JSON` of another NVMe/TCP address of the data plane, for other controllers alone, "+
+			"which --listener-conf is kept free of; what cn create --cn-backend-listener-conf says (default: they connect to --listener-conf)")
+	}
 	fs.StringVar(&f.transport, "transport-conf", "{}",
 		"`JSON` of parameters of nvmf_create_transport, for a data plane that has no TCP transport yet")
 	fs.StringVar(&c.StateDir, "state-dir", "",
@@ -113,6 +117,11 @@ func (f *flags) config(fs *pflag.FlagSet) (Config, error) {
 	}
 	if err := decodeStrict(f.conf, &c.Address); err != nil {
 		return c, fmt.Errorf(`--listener-conf %s: %w; it must be a JSON object with trtype, traddr, adrfam and trsvcid`, f.conf, err)
+	}
+	if f.backend != "" {
+		if err := decodeStrict(f.backend, &c.Backend); err != nil {
+			return c, fmt.Errorf("--backend-listener-conf %s: %w; it must be a JSON object with trtype, traddr, adrfam and trsvcid", f.backend, err)
+		}
 	}
 	if err := decodeStrict(f.transport, &c.Transport); err != nil {
 		return c, fmt.Errorf("--transport-conf %s: %w; it must be a JSON object", f.transport, err)

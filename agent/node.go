@@ -147,6 +147,21 @@ func (n *Node) CheckListener(l *apiv1.ListenerConf) error {
 		l.Traddr, l.Trsvcid, own.TrAddr, own.TrSvcID)
 }
 
+// CheckBackend is CheckListener for where other controllers connect. That a data plane
+// would listen where nobody is sent yet is not an error.
+func (n *Node) CheckBackend(l *apiv1.ListenerConf) error {
+	own := n.Cfg.Backend
+	switch {
+	case l == nil || l.Listener().Same(own):
+		return nil
+	case own == (vda.Listener{}):
+		return vda.Errorf(vda.FailedPrecondition, "the node is registered with backend-listener-conf %s port %s, but its agent was started "+
+			"without --backend-listener-conf", l.Traddr, l.Trsvcid)
+	}
+	return vda.Errorf(vda.FailedPrecondition, "the node is registered with backend-listener-conf %s port %s, but its agent was started with "+
+		"%s port %s", l.Traddr, l.Trsvcid, own.TrAddr, own.TrSvcID)
+}
+
 // SyncRequest is what the requests of both agents have in common.
 type SyncRequest interface {
 	proto.Message

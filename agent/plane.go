@@ -59,6 +59,7 @@ type Plane struct {
 	ana    map[string]string    // subsystem NQN → state last set in this run
 	anaAt  map[string]time.Time // when it was set
 	raw    map[string]bool      // NQNs of RawDisks in use
+	back   map[string]bool      // NQNs of what listens for other controllers alone
 	hops   hops
 	proven map[string]spdk.Keys    // by connection: what it was told to prove itself by in this run
 	pairs  map[hostOf][2]spdk.Keys // keys that a host of users' was given in this run, the newest first

@@ -97,7 +97,7 @@ func sourceAt(tx store.Reader, daID string) (at []vda.Listener, err error) {
 		if err != nil {
 			return nil, err
 		}
-		at = append(at, cn.Listener)
+		at = append(at, cn.Inner())
 	}
 	return at, nil
 }

@@ -40,3 +40,23 @@ func Rekey(tx store.Tx, daID string, fresh bool) error {
 	}
 	return c.Write()
 }
+
+// Retell has the controllers of an array be told of it again, as they reach each other
+// elsewhere by now. The plan is all of them, the primary first. The array may be gone.
+func Retell(tx store.Tx, daID string) (Plan, error) {
+	if _, err := tx.DA(daID); err != nil {
+		return nil, vda.IgnoreNotFound(err)
+	}
+	cntlrs, err := tx.CntlrsOfDA(daID)
+	if err != nil {
+		return nil, err
+	}
+	c, plan := Begin(tx), stages(Primary, Secondaries)
+	for i := range cntlrs {
+		if v := &cntlrs[i]; !v.Deleted {
+			c.updateCntlr(v)
+			plan.addCntlr(v)
+		}
+	}
+	return plan, c.Write()
+}

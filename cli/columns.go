@@ -66,6 +66,7 @@ var columns = map[protoreflect.Name][]column{
 		col("PRIMARIES", func(m *apiv1.CnMsg) string { return fmt.Sprint(m.PrimaryCnt) }),
 		col("PROBLEM", func(m *apiv1.CnMsg) string { return problem(m.Error, m.ErrorMsg, m.ErrorTime) }),
 		wide(col("AGENT", (*apiv1.CnMsg).GetCnAddr)),
+		wide(col("BACK-END", func(m *apiv1.CnMsg) string { return brief(m.CnBackendListenerConf) })),
 		wide(col("DATA-PLANE", (*apiv1.CnMsg).GetDataPlaneVersion)),
 		wide(col("VERSION", func(m *apiv1.CnMsg) string { return fmt.Sprint(m.Version) })),
 		wide(col("ID", (*apiv1.CnMsg).GetCnId)),

@@ -164,7 +164,7 @@ var commands = []command{
 		example: `  vda_cli cn create --cn-name 192.168.0.16:9820 --cn-listener-conf ` +
 			`'{"trtype":"tcp","traddr":"192.168.0.16","adrfam":"ipv4","trsvcid":"4430"}'` + "\n" +
 			"  vda_cli cn create cn0 --cn-addr 192.168.0.16:9820 --traddr 192.168.0.16 --trsvcid 4430",
-		flags: with([]flag{cnName, cnAddr, listener("cn-listener-conf", true), location, online}, newTags...)},
+		flags: with([]flag{cnName, cnAddr, listener("cn-listener-conf", true), backend, location, online}, newTags...)},
 	{noun: "cn", verb: "delete", method: "DeleteCn", short: "Remove a controller node that runs no controllers",
 		long: "\nWith --force a node that is lost for good goes with the controllers that were\ndeleted on it and wait for its " +
 			"confirmation.",
@@ -172,7 +172,7 @@ var commands = []command{
 	{noun: "cn", verb: "modify", method: "ModifyCn", short: "Change a controller node",
 		long:    moves,
 		example: "  vda_cli cn modify --cn-name 192.168.0.16:9820 --new-online false\n  vda_cli cn modify cn0 --new-cn-addr 192.168.0.26:9820",
-		flags: with([]flag{cnName, newCnAddr, listener("new-cn-listener-conf", false),
+		flags: with([]flag{cnName, newCnAddr, listener("new-cn-listener-conf", false), newBackend,
 			{name: "new-location", usage: "`FAILURE-DOMAIN` for what is placed from now on; unchanged when not given"}, newOnline}, tags...)},
 	{noun: "cn", verb: "drain", method: "DrainCn", short: "Have all primaries leave a controller node while their arrays serve",
 		wait: &drainedCn,

@@ -107,4 +107,13 @@ func listener(name string, required bool) flag {
 	return f
 }
 
+var (
+	backend = flag{name: "cn-backend-listener-conf", syntax: jsonText,
+		usage: "`JSON` of another address where the node's data plane listens, for other controllers and no hosts, as its agent's " +
+			"--backend-listener-conf says; other controllers connect where hosts do when not given"}
+	newBackend = flag{name: "new-cn-backend-listener-conf",
+		usage: "`JSON` of the address where other controllers connect from now on, while arrays serve, as the agent's " +
+			"--backend-listener-conf says; '' is where hosts do; unchanged when not given"}
+)
+
 const listenerExample = `'{"trtype":"tcp","traddr":"192.168.0.14","adrfam":"ipv4","trsvcid":"4420"}'`

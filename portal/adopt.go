@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strings"
 
 	"github.com/virtual-disk-array/vda"
 	apiv1 "github.com/virtual-disk-array/vda/api/v1"
@@ -70,7 +71,7 @@ func (o *orphans) plan(daID string, cntlrs map[string]*apiv1.CntlrSpec, vds map[
 			Rollback: rollback})
 	}
 	for _, e := range p.Exps {
-		if e.Deleted {
+		if e.Deleted || strings.HasPrefix(e.Nqn, vda.HopNQNPrefix) {
 			continue
 		}
 		row := &vda.Exp{ID: e.Id, DAID: daID, Name: e.Name, NQN: e.Nqn, SnapName: e.SnapName, Serial: e.Serial, NSUUID: e.NsUuid}

@@ -14,6 +14,9 @@ func (s *Server) CreateCn(ctx context.Context, req *apiv1.CreateCnRequest) (*api
 	if err != nil {
 		return nil, err
 	}
+	if err := cn.SetBackend("cn_backend_listener_conf", req.CnBackendListenerConf); err != nil {
+		return nil, err
+	}
 	tags, err := vda.NewTags(req.Label, req.Description)
 	if err != nil {
 		return nil, err
@@ -38,7 +41,7 @@ func (s *Server) DeleteCn(ctx context.Context, req *apiv1.DeleteCnRequest) (*api
 func (s *Server) ModifyCn(ctx context.Context, req *apiv1.ModifyCnRequest) (*apiv1.ModifyCnReply, error) {
 	var made *apiv1.CnMsg
 	notes, err := s.modifyNode(ctx, vda.ControllerNode, req.CnName, nodeChange{req.NewCnAddr, req.NewCnListenerConf, req.NewLocation,
-		req.NewOnline, tagChange{req.Label, req.NewDescription}},
+		req.NewCnBackendListenerConf, req.NewOnline, tagChange{req.Label, req.NewDescription}},
 		func(tx store.Reader, n *vda.Node) error {
 			cn, err := tx.CN(n.ID) // with its counts
 			if err == nil {

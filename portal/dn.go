@@ -37,7 +37,7 @@ func (s *Server) DeleteDn(ctx context.Context, req *apiv1.DeleteDnRequest) (*api
 func (s *Server) ModifyDn(ctx context.Context, req *apiv1.ModifyDnRequest) (*apiv1.ModifyDnReply, error) {
 	var made *apiv1.DnMsg
 	notes, err := s.modifyNode(ctx, vda.DiskNode, req.DnName, nodeChange{req.NewDnAddr, req.NewDnListenerConf, req.NewLocation,
-		req.NewOnline, tagChange{req.Label, req.NewDescription}},
+		nil, req.NewOnline, tagChange{req.Label, req.NewDescription}},
 		func(tx store.Reader, n *vda.Node) error {
 			made = dnMsg(n)
 			row, err := tx.DN(n.ID)

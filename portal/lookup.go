@@ -150,8 +150,18 @@ func nodeID(tx store.Reader, k vda.NodeKind, name string) (string, error) {
 	return hex.EncodeToString(sum[:16]), nil
 }
 
-// addressFree refuses a listener that another node has: two targets cannot
-// listen on one address, and a host would reach the wrong one.
+// addressesFree is addressFree for all addresses of a node that is new.
+func addressesFree(tx store.Reader, n *vda.Node) error {
+	err := addressFree(tx, n.Listener, "")
+	if err == nil && n.Backend != (vda.Listener{}) {
+		err = addressFree(tx, n.Backend, "")
+	}
+	return err
+}
+
+// addressFree refuses a listener that another node has, for hosts or for other
+// controllers: two targets cannot listen on one address, and a host would reach the
+// wrong one.
 func addressFree(tx store.Reader, l vda.Listener, ownID string) error {
 	dns, _, err := tx.ListDN(store.NodeFilter{}, store.Page{})
 	if err != nil {
@@ -167,7 +177,7 @@ func addressFree(tx store.Reader, l vda.Listener, ownID string) error {
 		return err
 	}
 	for i := range cns {
-		if cns[i].ID != ownID && cns[i].Listener.Same(l) {
+		if cns[i].ID != ownID && (cns[i].Listener.Same(l) || cns[i].Backend.Same(l)) {
 			return addressTaken(l, vda.ControllerNode.Title(cns[i].Name))
 		}
 	}

@@ -123,7 +123,8 @@ func addDisk(msg *apiv1.DnMsg, pd *vda.PD) {
 func cnMsg(cn *vda.CN) *apiv1.CnMsg {
 	h := seen(cn.Health)
 	return &apiv1.CnMsg{
-		CnId: cn.ID, CnName: cn.Name, CnAddr: cn.Agent(), CnListenerConf: cn.Listener.JSON(), Location: cn.Location, Online: cn.Online,
+		CnId: cn.ID, CnName: cn.Name, CnAddr: cn.Agent(), CnListenerConf: cn.Listener.JSON(),
+		CnBackendListenerConf: backendJSON(&cn.Node), Location: cn.Location, Online: cn.Online,
 		Version: cn.Version, CntlrCnt: cn.CntlrCount, PrimaryCnt: cn.PrimaryCount,
 		Drain: cn.Drain != vda.NoDrain, DrainCntlrs: cn.Drain == vda.DrainCntlrs,
 		Error: h.error, ErrorMsg: h.msg, ErrorTime: h.time, DataPlaneVersion: cn.DataPlaneVersion,
@@ -460,4 +461,12 @@ func sortedIDs[T any](rows []T, id func(T) string) []string {
 		set[id(r)] = true
 	}
 	return slices.Sorted(maps.Keys(set))
+}
+
+// backendJSON is a cn's listener for other controllers, "" when it has none of its own.
+func backendJSON(n *vda.Node) string {
+	if n.Backend == (vda.Listener{}) {
+		return ""
+	}
+	return n.Backend.JSON()
 }

@@ -24,7 +24,7 @@ func (s *Server) createNode(ctx context.Context, k vda.NodeKind, n *vda.Node, ta
 		}); err != nil {
 			return err
 		}
-		if err := addressFree(tx.Unlocked(), n.Listener, ""); err != nil {
+		if err := addressesFree(tx.Unlocked(), n); err != nil {
 			return err
 		}
 		if err := agentFree(tx.Unlocked(), k, n.Agent(), ""); err != nil {
@@ -41,7 +41,7 @@ func (s *Server) createNode(ctx context.Context, k vda.NodeKind, n *vda.Node, ta
 // nodeParameters are what a repeated create of a node is compared by.
 func nodeParameters(is, n *vda.Node) []parameter {
 	return []parameter{{"agent's address", is.Agent(), n.Agent()}, {"listener conf", is.Listener.JSON(), n.Listener.JSON()},
-		{"location", is.Location, n.Location}, {"online", is.Online, n.Online}}
+		{"backend listener conf", backendJSON(is), backendJSON(n)}, {"location", is.Location, n.Location}, {"online", is.Online, n.Online}}
 }
 
 // deleteNode forgets a node that has nothing; with force one that is lost for
@@ -150,6 +150,7 @@ func tombstoned(name string, deleted bool) string {
 // nodeChange is what a request changes of a node; nil fields stay.
 type nodeChange struct {
 	addr, listenerConf, location *string
+	backend                      *string // of a cn; "": none
 	online                       *bool
 	tags                         tagChange
 }
@@ -159,8 +160,12 @@ type nodeChange struct {
 func (s *Server) modifyNode(ctx context.Context, k vda.NodeKind, name string, c nodeChange,
 	made func(tx store.Reader, n *vda.Node) error) (notes []string, err error) {
 	addr, conf := "new_"+string(k)+"_addr", "new_"+string(k)+"_listener_conf"
-	if c.addr == nil && c.listenerConf == nil && c.location == nil && c.online == nil && c.tags.none() {
-		return nil, nothingToModify(addr + ", " + conf + ", new_location, new_online, " + tagFields)
+	if c.addr == nil && c.listenerConf == nil && c.backend == nil && c.location == nil && c.online == nil && c.tags.none() {
+		fields := addr + ", " + conf
+		if k == vda.ControllerNode {
+			fields += ", " + backendField
+		}
+		return nil, nothingToModify(fields + ", new_location, new_online, " + tagFields)
 	}
 	if err := c.tags.check(); err != nil {
 		return nil, err
@@ -168,6 +173,11 @@ func (s *Server) modifyNode(ctx context.Context, k vda.NodeKind, name string, c 
 	listener, err := newListener(conf, c.listenerConf)
 	if err != nil {
 		return nil, err
+	}
+	if c.backend != nil { // its form: what it must differ from is known later
+		if err := new(vda.Node).SetBackend(backendField, *c.backend); err != nil {
+			return nil, err
+		}
 	}
 	if c.addr != nil {
 		if err := vda.CheckAgentAddr(addr, *c.addr); err != nil {
@@ -186,7 +196,7 @@ func (s *Server) modifyNode(ctx context.Context, k vda.NodeKind, name string, c 
 	var changed []node
 	err = s.update(ctx, func(tx store.Tx) error {
 		changed = nil
-		if listener != nil || c.addr != nil {
+		if listener != nil || c.backend != nil || c.addr != nil {
 			if _, err := tx.ClusterID(); err != nil { // locks it: one takes an address at a time
 				return err
 			}
@@ -202,6 +212,16 @@ func (s *Server) modifyNode(ctx context.Context, k vda.NodeKind, name string, c 
 			}
 			n.Listener = *listener
 			changed = []node{nodeOf(k, n)}
+		}
+		if moved || c.backend != nil {
+			want := backendJSON(n)
+			if c.backend != nil {
+				want = *c.backend
+			}
+			if err := setBackend(tx.Unlocked(), n, want); err != nil {
+				return err
+			}
+			moved, changed = true, []node{nodeOf(k, n)}
 		}
 		if c.addr != nil && *c.addr != n.Agent() {
 			if err := agentMayMove(tx.Unlocked(), k, n, *c.addr, stranger); err != nil {
@@ -223,7 +243,51 @@ func (s *Server) modifyNode(ctx context.Context, k vda.NodeKind, name string, c 
 	if err != nil {
 		return nil, err
 	}
-	return s.syncSteps(ctx, changed), nil
+	var plans []array.Plan
+	if c.backend != nil {
+		if plans, err = s.retell(ctx, name); err != nil {
+			return nil, err
+		}
+	}
+	notes = s.syncSteps(ctx, changed)
+	if notes == nil {
+		notes = s.carry(ctx, plans...)
+	}
+	return notes, nil
+}
+
+const backendField = "new_cn_backend_listener_conf"
+
+// setBackend has other controllers connect to a cn elsewhere.
+func setBackend(tx store.Reader, n *vda.Node, conf string) error {
+	if err := n.SetBackend(backendField, conf); err != nil || n.Backend == (vda.Listener{}) {
+		return err
+	}
+	return addressFree(tx, n.Backend, n.ID)
+}
+
+// retell has the controllers of all arrays that are on a cn learn where they reach each
+// other, array by array: what is cut off is finished when it is called again. It returns
+// whom to tell.
+func (s *Server) retell(ctx context.Context, cn string) (plans []array.Plan, err error) {
+	var das []string
+	err = s.view(ctx, func(tx store.Reader) error {
+		n, err := findNode(tx, vda.ControllerNode, cn)
+		if err != nil {
+			return err
+		}
+		das, err = tx.DAsOnNode(vda.ControllerNode, n.ID)
+		return err
+	})
+	for i := 0; err == nil && i < len(das); i++ {
+		var plan array.Plan
+		err = s.update(ctx, func(tx store.Tx) (err error) {
+			plan, err = array.Retell(tx, das[i])
+			return err
+		})
+		plans = append(plans, plan)
+	}
+	return plans, err
 }
 
 // mayMove refuses to move the address of a node whose parts of arrays are in

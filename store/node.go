@@ -12,7 +12,7 @@ var (
 )
 
 func nodeTable(k vda.NodeKind) table[vda.Node] {
-	return table[vda.Node]{
+	t := table[vda.Node]{
 		name: "vda_" + string(k), noun: string(k),
 		cols: []string{"id", "name", "addr", "listener", "location", "online", "version", "applied", "marks",
 			"data_plane_version", "agent_version", "h_error", "h_msg", "h_since_us"},
@@ -28,6 +28,13 @@ func nodeTable(k vda.NodeKind) table[vda.Node] {
 		label:  func(v *vda.Node) string { return v.Name },
 		tagged: true,
 	}
+	if k == vda.ControllerNode {
+		dest, values := t.dest, t.values
+		t.cols = append(t.cols, "backend")
+		t.dest = func(v *vda.Node) []any { return append(dest(v), maybeJSON{&v.Backend}) }
+		t.values = func(v *vda.Node) []any { return append(values(v), maybeJSON{&v.Backend}) }
+	}
+	return t
 }
 
 func drained(n table[vda.Node]) table[vda.DN] {

@@ -256,6 +256,33 @@ func (j asJSON) Value() (driver.Value, error) {
 	return string(b), err
 }
 
+// maybeJSON is asJSON for a listener that there may not be, "" for none.
+type maybeJSON struct{ v *vda.Listener }
+
+// Scan implements sql.Scanner.
+func (j maybeJSON) Scan(src any) error {
+	*j.v = vda.Listener{}
+	switch v := src.(type) {
+	case string:
+		if v == "" {
+			return nil
+		}
+	case []byte:
+		if len(v) == 0 {
+			return nil
+		}
+	}
+	return asJSON{j.v}.Scan(src)
+}
+
+// Value implements driver.Valuer.
+func (j maybeJSON) Value() (driver.Value, error) {
+	if *j.v == (vda.Listener{}) {
+		return "", nil
+	}
+	return asJSON{j.v}.Value()
+}
+
 // lines scans and writes short texts without line ends as one, nil as "".
 type lines struct{ l *[]string }
 

@@ -201,7 +201,7 @@ func applyCn(tx store.Tx, req *apiv1.SyncCnRequest, p *progress, at part) (chang
 	for _, spec := range cntlrs {
 		st := p.state(spec.Id, spec.Version, spec.Deleted)
 		for _, e := range spec.Exps {
-			est, es := p.state(e.EsId, spec.Version, e.Deleted), ess[e.EsId]
+			est, es := p.es(spec, e), ess[e.EsId]
 			switch {
 			case es == nil:
 			case est.GetGone():

@@ -1,6 +1,8 @@
 package syncer
 
 import (
+	"crypto/sha256"
+	"encoding/hex"
 	"maps"
 	"slices"
 	"strings"
@@ -64,8 +66,12 @@ func newDnRequest(cluster string, n *vda.Node, version, base uint64) *apiv1.Sync
 }
 
 func newCnRequest(cluster string, n *vda.Node, version, base uint64) *apiv1.SyncCnRequest {
-	return &apiv1.SyncCnRequest{ClusterId: cluster, NodeId: n.ID, NodeName: n.Name, Version: version, BaseVersion: base,
+	req := &apiv1.SyncCnRequest{ClusterId: cluster, NodeId: n.ID, NodeName: n.Name, Version: version, BaseVersion: base,
 		Marks: apiv1.NewVersionMarks(n.Marks), Listener: apiv1.NewListenerConf(n.Listener)}
+	if n.Backend != (vda.Listener{}) {
+		req.BackendListener = apiv1.NewListenerConf(n.Backend)
+	}
+	return req
 }
 
 func count(b bool) int {
@@ -101,7 +107,7 @@ func buildCn(tx store.Reader, cnID string, base uint64) (req *apiv1.SyncCnReques
 	if err != nil {
 		return nil, f, err
 	}
-	b := cnBuilder{keys: keys, fences: fences{map[string]bool{}, map[string]uint64{}}}
+	b := cnBuilder{apart: cn.Backend != (vda.Listener{}), keys: keys, fences: fences{map[string]bool{}, map[string]uint64{}}}
 	if len(cntlrs) > 0 {
 		if err := b.read(tx, cnID, base, slices.ContainsFunc(cntlrs, func(c vda.Cntlr) bool { return c.Primary })); err != nil {
 			return nil, f, err
@@ -121,12 +127,14 @@ func buildCn(tx store.Reader, cnID string, base uint64) (req *apiv1.SyncCnReques
 // cnBuilder makes the specs of one request, of rows that read has read: as many statements for
 // one array as for a thousand.
 type cnBuilder struct {
+	// apart: the node keeps other controllers off its listener for hosts.
+	apart  bool
 	keys   hops
 	fences fences
 
 	das     map[string]*vda.DA
 	dns     map[string]*vda.DN
-	cns     map[string]*vda.CN // of primaries on other nodes
+	cns     map[string]*vda.CN // of other controllers of these arrays
 	peers   map[string][]vda.Cntlr
 	snaps   map[string][]vda.Snap
 	exps    map[string][]vda.Exp
@@ -163,7 +171,7 @@ func (b *cnBuilder) read(tx store.Reader, cnID string, base uint64, primaries bo
 	elsewhere := map[string]bool{}
 	for _, peers := range b.peers {
 		for i := range peers {
-			if p := &peers[i]; p.Primary && p.CNID != cnID {
+			if p := &peers[i]; (p.Primary || b.apart) && p.CNID != cnID {
 				elsewhere[p.CNID] = true
 			}
 		}
@@ -238,7 +246,7 @@ func (b *cnBuilder) cntlr(c *vda.Cntlr) (*apiv1.CntlrSpec, error) {
 	spec.Redundancy, spec.MinLegs = da.Redundancy.String(), da.MinLegs
 	spec.Limits = apiv1.NewLimits(da.Limits)
 	spec.MinCntlid, spec.MaxCntlid = c.CNTLIDs()
-	peers := b.peers[da.ID]
+	peers, hop := b.peers[da.ID], false // hop: a secondary comes to the primary's back-end listener
 	if c.Primary {
 		var err error
 		spec.HostNqn = vda.PrimaryHostNQN(da.ID, da.Term)
@@ -251,6 +259,9 @@ func (b *cnBuilder) cntlr(c *vda.Cntlr) (*apiv1.CntlrSpec, error) {
 		switch {
 		case c.Primary && p.ID != c.ID && !p.Deleted:
 			spec.SecondaryHostNqns = append(spec.SecondaryHostNqns, vda.ProxyHostNQN(p.ID))
+			if b.apart && b.isApart(p.CNID) {
+				spec.BackendHostNqns = append(spec.BackendHostNqns, vda.ProxyHostNQN(p.ID))
+			}
 			if key := b.keys.cntlr(p, da.Term); key != nil {
 				spec.SecondaryHopKeys = append(spec.SecondaryHopKeys, key)
 			}
@@ -260,6 +271,9 @@ func (b *cnBuilder) cntlr(c *vda.Cntlr) (*apiv1.CntlrSpec, error) {
 				return nil, missing("cn", p.CNID, "controller "+p.ID)
 			}
 			spec.PrimaryListener, spec.PrimaryCnId = apiv1.NewListenerConf(cn.Listener), cn.ID
+			if hop = b.apart && b.isApart(cn.ID); hop {
+				spec.PrimaryListener = apiv1.NewListenerConf(cn.Backend)
+			}
 		}
 	}
 	snaps := b.snaps[da.ID]
@@ -279,8 +293,52 @@ func (b *cnBuilder) cntlr(c *vda.Cntlr) (*apiv1.CntlrSpec, error) {
 		}
 	}
 	spec.Exps = b.expSpecs(da, c, snaps)
+	if b.apart {
+		var hops []*apiv1.ExpSpec
+		for _, e := range spec.Exps {
+			if ofClone(e) {
+				e.Backend = true
+				continue
+			}
+			if hop {
+				e.HopNqn = vda.HopNQN(e.Id)
+			}
+			if len(peers) > 1 {
+				hops = append(hops, hopOf(e))
+			}
+		}
+		spec.Exps = append(spec.Exps, hops...)
+	}
 	return spec, nil
 }
+
+// isApart is cnBuilder.apart of another node.
+func (b *cnBuilder) isApart(cnID string) bool {
+	cn := b.cns[cnID]
+	return cn != nil && cn.Backend != (vda.Listener{})
+}
+
+func ofClone(e *apiv1.ExpSpec) bool { return strings.HasPrefix(e.Name, vda.ClonePrefix) }
+
+// hopOf is what secondaries connect to on a primary that keeps them off its listener for
+// hosts: a subsystem beside the exporter's, which lets in no user's host. Its ids follow
+// from the exporter's.
+func hopOf(e *apiv1.ExpSpec) *apiv1.ExpSpec {
+	id := derived("hop " + e.Id)
+	return &apiv1.ExpSpec{Id: id, EsId: hopES(e.EsId), Name: e.Name, Nqn: vda.HopNQN(e.Id), SnapName: e.SnapName, SnapId: e.SnapId,
+		Serial: e.Serial, NsUuid: UUID(id), Deleted: e.Deleted, Version: e.Version, Backend: true}
+}
+
+// hopES is the id under which the state of an es's hop is reported.
+func hopES(esID string) string { return derived("hop of " + esID) }
+
+func derived(from string) string {
+	sum := sha256.Sum256([]byte(from))
+	return hex.EncodeToString(sum[:16])
+}
+
+// isHop reports that an exporter of a request is a hop, of which there is no row.
+func isHop(e *apiv1.ExpSpec) bool { return strings.HasPrefix(e.Nqn, vda.HopNQNPrefix) }
 
 // grpSpecs are the groups of an array, as its primary puts them together.
 func (b *cnBuilder) grpSpecs(da *vda.DA) ([]*apiv1.GrpSpec, error) {
@@ -373,7 +431,7 @@ func (b *cnBuilder) expSpecs(da *vda.DA, c *vda.Cntlr, snaps []vda.Snap) []*apiv
 		spec := &apiv1.ExpSpec{Id: e.ID, EsId: ess[at].ID, Name: e.Name, Nqn: e.NQN, SnapName: e.SnapName, SnapId: snapID,
 			Serial: e.Serial, NsUuid: e.NSUUID, Deleted: e.Deleted, Version: e.Version}
 		spec.SetHosts(e)
-		if strings.HasPrefix(e.Name, vda.ClonePrefix) {
+		if ofClone(spec) {
 			spec.CloneHopKeys = b.keys.ofSource(e.ID, da.Term)
 		}
 		specs = append(specs, spec)

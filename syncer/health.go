@@ -31,6 +31,25 @@ func (p *progress) state(id string, version uint64, deleted bool) *apiv1.ObjectS
 	return st
 }
 
+// atBackend begins what is wrong with a hop, where its exporter's part says it.
+const atBackend = "what other controllers connect to at the back-end listener: "
+
+// es is state of an exporter's part on a controller. What is wrong with its hop is wrong with
+// it, and it is not gone before that is.
+func (p *progress) es(spec *apiv1.CntlrSpec, e *apiv1.ExpSpec) *apiv1.ObjectState {
+	st := p.state(e.EsId, spec.Version, e.Deleted)
+	hop := p.states[hopES(e.EsId)]
+	switch {
+	case st == nil || hop == nil || isHop(e) || st.Error:
+		return st
+	case hop.Error:
+		return &apiv1.ObjectState{Id: st.Id, Error: true, Done: hop.Done, ErrorMsg: atBackend + hop.ErrorMsg}
+	case st.Gone && !hop.Gone:
+		return nil
+	}
+	return st
+}
+
 // unfinished holds applied below the version of an object.
 func (p *progress) unfinished(version uint64) {
 	p.applied = min(p.applied, version-min(version, 1))

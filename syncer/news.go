@@ -142,7 +142,7 @@ func (r *cnRows) change(spec *apiv1.CntlrSpec, p *progress) bool {
 	changes := spec.Deleted || spec.Create || spec.Source.GetCreate() || da == nil || da.Deleted || !da.Moving.IsZero() ||
 		row != nil && (row.Deleted || differs(row.Health, st))
 	for _, e := range spec.Exps {
-		est := p.state(e.EsId, spec.Version, e.Deleted)
+		est := p.es(spec, e)
 		if es := r.ess[e.EsId]; es != nil && (e.Deleted || est.GetGone() || differs(es.Health, est)) {
 			changes = true
 		}

@@ -43,6 +43,11 @@ func (r *Report) state(node, id string, version uint64) *apiv1.ObjectState {
 		return nil
 	}
 	msg, bad := r.Errors[id]
+	if !bad && len(r.Errors) > 0 {
+		if msg, bad = r.Errors[hopES(id)]; bad {
+			msg = atBackend + msg
+		}
+	}
 	return &apiv1.ObjectState{Error: bad, ErrorMsg: msg}
 }
 

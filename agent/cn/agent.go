@@ -178,7 +178,12 @@ func (s *set) Message() proto.Message {
 
 // Sync takes a new desired set or changes of it.
 func (a *Agent) Sync(ctx context.Context, req *apiv1.SyncCnRequest) (*apiv1.SyncReply, error) {
-	reply, err := a.Node.Sync(ctx, req, func() error { return check(req) }, func() ([]agent.Ticket, error) { return a.accept(req) },
+	reply, err := a.Node.Sync(ctx, req, func() error {
+		if err := check(req); err != nil {
+			return err
+		}
+		return a.CheckBackend(req.BackendListener)
+	}, func() ([]agent.Ticket, error) { return a.accept(req) },
 		"cntlrs", len(req.Cntlrs))
 	if err == nil {
 		a.showSnaps(reply.States)
@@ -304,7 +309,9 @@ func check(req *apiv1.SyncCnRequest) error {
 			if e.SnapId != "" {
 				errs = append(errs, ids.Ref("snap_id", e.SnapId))
 			}
-			if !strings.HasPrefix(e.Nqn, expNQN) || len(e.Nqn) > nvme.NQNMax {
+			if hop := e.Backend && e.Nqn == vda.HopNQN(strings.TrimPrefix(e.Nqn, vda.HopNQNPrefix)); hop {
+				errs = append(errs, ids.Ref("hop's exps.id", strings.TrimPrefix(e.Nqn, vda.HopNQNPrefix)))
+			} else if !strings.HasPrefix(e.Nqn, expNQN) || len(e.Nqn) > nvme.NQNMax {
 				errs = append(errs, vda.Errorf(vda.InvalidArgument, "nqn %q of exp %s must start with %s and have %d bytes at most",
 					e.Nqn, e.Id, expNQN, nvme.NQNMax))
 			}

@@ -133,6 +133,8 @@ func (p *pass) chain() []*apiv1.ExpSpec {
 			return 0
 		case before[e.Nqn] != "":
 			return 1
+		case ofHop(e): // what hosts use is nearer to the volume
+			return 3
 		}
 		return 2
 	}
@@ -167,7 +169,7 @@ func (p *pass) chain() []*apiv1.ExpSpec {
 
 // links reports that a link leads to exporter prev and has a bdev.
 func (p *pass) links(c *spdk.NvmeController, prev *apiv1.ExpSpec) bool {
-	return len(c.Ctrlrs) == 1 && c.Ctrlrs[0].TrID.SubNQN == prev.Nqn && c.Ctrlrs[0].TrID.Same(p.Plane.ListenAddress()) &&
+	return len(c.Ctrlrs) == 1 && c.Ctrlrs[0].TrID.SubNQN == prev.Nqn && c.Ctrlrs[0].TrID.Same(p.Plane.AddressOf(prev.Nqn)) &&
 		!c.Disabled() && p.inv.BdevName(c.Name+"n1") != ""
 }
 
@@ -180,7 +182,7 @@ func (p *pass) link(ctx context.Context, e, prev *apiv1.ExpSpec) (string, error)
 		}
 		return name + "n1", nil
 	}
-	at := p.Plane.ListenAddress()
+	at := p.Plane.AddressOf(prev.Nqn)
 	if err := p.attach(ctx, agent.HopKey(p.c.HopKey).For(prev.Nqn), spdk.NvmeAttach{
 		Name: name, TrType: at.TrType, TrAddr: at.TrAddr, AdrFam: at.AdrFam, TrSvcID: at.TrSvcID,
 		SubNQN: prev.Nqn, HostNQN: vda.ProxyHostNQN(p.c.Id), FastIOFailTimeoutSec: p.Plane.Driver().FastIOFail(backendFastIOFail),
@@ -234,7 +236,7 @@ type linked struct {
 func (a *Agent) above(inv *agent.Inventory, nqn string) (all []linked) {
 	for name, c := range inv.AllControllers() {
 		if !strings.HasPrefix(name, linkPrefix) || len(c.Ctrlrs) != 1 || c.Ctrlrs[0].TrID.SubNQN != nqn ||
-			!c.Ctrlrs[0].TrID.Same(a.Plane.ListenAddress()) {
+			!a.Plane.Own(c.Ctrlrs[0].TrID) {
 			continue
 		}
 		at := linked{link: name}

@@ -131,7 +131,7 @@ func (p *pass) closeToHosts(ctx context.Context, why why, e *apiv1.ExpSpec) erro
 	if err != nil {
 		return err
 	}
-	hosts := append(slices.Clone(p.c.SecondaryHostNqns), e.Hosts()...)
+	hosts := append(p.secondaries(e), e.Hosts()...)
 	listed := slices.DeleteFunc(sub.Hosts, func(h spdk.NvmfHost) bool { return !slices.Contains(hosts, h.NQN) })
 	return agent.Parallel(len(listed), func(i int) error {
 		return p.disconnect(ctx, e.Nqn, listed[i])

@@ -66,6 +66,13 @@
 // non-optimized, or inaccessible while the primary cannot be reached. It
 // admits the initiator alone, so that proxies never go round in a ring.
 //
+// Where both nodes have a listener of their own for other controllers, a secondary
+// connects to a subsystem beside the exporter's there (vda-hop-<exp>), which shows the
+// same volume and lets in no user's host; and secondaries are not let in where hosts are.
+// Target lists of hosts and discovery are by subsystem, in SPDK as well, so that one
+// subsystem on two listeners would show each to the other's hosts. To this package a hop
+// is one more exporter, on a secondary one whose path is closed.
+//
 // # Changes of role
 //
 // Both roles are the same comparison of what is with what should be. Before

@@ -93,7 +93,7 @@ func (r exporters) exportOne(ctx context.Context, e *apiv1.ExpSpec, bdev, ana st
 		}
 	}
 	x := r.export(e, bdev, ana)
-	x.Hosts = append(append(x.Hosts, r.c.SecondaryHostNqns...), more...)
+	x.Hosts = append(append(x.Hosts, r.secondaries(e)...), more...)
 	x.Keys = r.proxyKeys(e)
 	if err := r.Plane.Ensure(ctx, r.inv, x); err != nil {
 		return err
@@ -108,7 +108,8 @@ func (r exporters) standsAlone(e *apiv1.ExpSpec) error {
 		return nil
 	}
 	for _, o := range r.c.Exps {
-		if o.SnapId == e.SnapId && !o.Deleted && o.Id < e.Id {
+		first := ofHop(e) && !ofHop(o) || ofHop(e) == ofHop(o) && o.Id < e.Id // what hosts use
+		if o.SnapId == e.SnapId && !o.Deleted && first {
 			return fmt.Errorf("this node's data plane is SPDK, which exports a snapshot once: %s is exported by %s; run vda_tgt on this node",
 				e.SnapName, o.Name)
 		}

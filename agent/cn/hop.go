@@ -3,6 +3,7 @@ package cn
 import (
 	"context"
 	"fmt"
+	"slices"
 
 	"github.com/virtual-disk-array/vda"
 	"github.com/virtual-disk-array/vda/agent"
@@ -32,7 +33,7 @@ func (p *pass) prove(ctx context.Context) error {
 	}
 	for _, e := range p.c.Exps {
 		if c := p.inv.Controller(pxPrefix + e.Id); !p.c.Primary && c != nil && p.leads(c, e) {
-			add(pxPrefix+e.Id, key.For(e.Nqn))
+			add(pxPrefix+e.Id, key.For(led(e)))
 		}
 		if c := p.inv.Controller(linkPrefix + e.Id); p.c.Primary && c != nil && len(c.Ctrlrs) == 1 {
 			add(linkPrefix+e.Id, key.For(c.Ctrlrs[0].TrID.SubNQN))
@@ -54,11 +55,22 @@ func (p *pass) proxyKeys(e *apiv1.ExpSpec) map[string]agent.HopKey {
 		keys[vda.ProxyHostNQN(p.c.Id)] = key
 	}
 	for i, host := range p.c.SecondaryHostNqns {
+		if p.atBack(host) != ofHop(e) {
+			continue
+		}
 		if i < len(p.c.SecondaryHopKeys) {
 			keys[host] = agent.HopKey(p.c.SecondaryHopKeys[i]).For(e.Nqn)
 		}
 	}
 	return keys
+}
+
+// atBack reports that a secondary connects to hops, and to no exporter that hosts use.
+func (p *pass) atBack(host string) bool { return slices.Contains(p.c.BackendHostNqns, host) }
+
+// secondaries are the hosts of an exporter that are secondaries of the array.
+func (p *pass) secondaries(e *apiv1.ExpSpec) []string {
+	return slices.DeleteFunc(slices.Clone(p.c.SecondaryHostNqns), func(host string) bool { return p.atBack(host) != ofHop(e) })
 }
 
 // cloneAuth is what the primary of a clone authenticates by, which is copied from what an

@@ -64,6 +64,7 @@ type cnNode struct {
 	a       *cn.Agent
 	plane   *planetest.Plane // of a model
 	stopped bool
+	through string // "", or the port on its back-end address at which others are to come
 }
 
 // fakes makes a lab on models of data planes.
@@ -262,6 +263,7 @@ func (l *lab) cntlr(i, primary int) *apiv1.CntlrSpec {
 	for k, e := range c.Exps {
 		e.EsId = id("e5", i+16*k)
 	}
+	defer l.keepApart(c, i, primary)
 	if i != primary {
 		c.Grps, c.Create, c.PrimaryListener = nil, false, at(l.cns[primary].port)
 		return c
@@ -288,7 +290,7 @@ func (l *lab) sync(i int, c *apiv1.CntlrSpec) *apiv1.SyncReply {
 	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
 	r, err := n.a.Sync(ctx, &apiv1.SyncCnRequest{ClusterId: cluster, NodeId: n.id, Version: n.version, Listener: at(n.port),
-		Cntlrs: []*apiv1.CntlrSpec{c}, AllowEmpty: c.Deleted})
+		Cntlrs: []*apiv1.CntlrSpec{c}, AllowEmpty: c.Deleted, BackendListener: n.backend()})
 	if err != nil {
 		l.Fatal(err)
 	}

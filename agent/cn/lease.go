@@ -118,6 +118,15 @@ func (a *Agent) assess(leased bool, well, unreached map[string]bool) (stop, resu
 // restand keeps a standing for each primary of the set; a.mu is held. A new
 // term starts from nothing.
 func (a *Agent) restand() {
+	back := map[string]bool{}
+	for _, c := range a.set.cntlrs {
+		for _, e := range c.Exps {
+			if e.Backend {
+				back[e.Nqn] = true
+			}
+		}
+	}
+	a.Plane.KeepBack(back)
 	old := a.standings
 	a.standings = map[string]*standing{}
 	for id, c := range a.set.cntlrs {

@@ -16,7 +16,7 @@ func (a *Agent) Measured() []agent.Measured {
 			all = append(all, agent.Measured{Kind: agent.MeasuredDA, Bdev: volAlias(c.DaId), Labels: []string{c.DaName}})
 		}
 		for _, e := range c.Exps {
-			if !e.Deleted {
+			if !e.Deleted && !ofHop(e) { // what passes there is measured where hosts are
 				all = append(all, agent.Measured{Kind: agent.MeasuredPath, NQN: e.Nqn, Labels: []string{c.DaName, e.Name}, Hosts: e.Hosts(),
 					State: a.Plane.ANA(e.Nqn)})
 			}

@@ -34,7 +34,8 @@ func (a *Agent) passPrune(ctx context.Context) (r agent.Result) {
 	}
 	stands := false // a subsystem does, and with it what is below
 	for nqn := range inv.AllSubsystems() {
-		if strings.HasPrefix(nqn, expNQN) && !own.nqns[nqn] || a.Plane.StrayRaw(nqn) {
+		ours := strings.HasPrefix(nqn, expNQN) || strings.HasPrefix(nqn, vda.HopNQNPrefix)
+		if ours && !own.nqns[nqn] || a.Plane.StrayRaw(nqn) {
 			if a.carries(inv, nqn) || !a.mayRemove(ctx, nqn) {
 				stands = true
 				continue

@@ -1,6 +1,7 @@
 package cn
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"slices"
@@ -31,7 +32,7 @@ func (p *pass) secondary(ctx context.Context) {
 }
 
 func (p *pass) secondaryExp(ctx context.Context, e *apiv1.ExpSpec) error {
-	if ofClone(e) {
+	if ofClone(e) || ofHop(e) {
 		return p.primaryOnly(ctx, e)
 	}
 	inv, err := p.proxy(ctx, e)
@@ -70,10 +71,17 @@ func (p *pass) secondaryExp(ctx context.Context, e *apiv1.ExpSpec) error {
 // ofClone reports an exporter that a clone is copied from.
 func ofClone(e *apiv1.ExpSpec) bool { return strings.HasPrefix(e.Name, vda.ClonePrefix) }
 
+// ofHop reports what other controllers connect to at this node's back-end listener, beside
+// the exporter that hosts connect to. Only a primary's can be read at.
+func ofHop(e *apiv1.ExpSpec) bool { return strings.HasPrefix(e.Nqn, vda.HopNQNPrefix) }
+
+// led is what a proxy of an exporter connects to on the primary.
+func led(e *apiv1.ExpSpec) string { return cmp.Or(e.HopNqn, e.Nqn) }
+
 // primaryOnly has a path at which nothing can be read, for the time when this controller is
-// primary: a clone has to be able to read by the primary on any node. A proxy would be a
-// second bdev with the namespace's UUID where the clone is on this node, and a data plane
-// takes only one.
+// primary. Of a hop that is all: secondaries connect to primaries. A clone has to be able
+// to read by the primary on any node; a proxy would be a second bdev with the namespace's
+// UUID where the clone is on this node, and a data plane takes only one.
 func (p *pass) primaryOnly(ctx context.Context, e *apiv1.ExpSpec) error {
 	inv := p.inv
 	if inv.Controller(pxPrefix+e.Id) != nil { // of an earlier release
@@ -111,9 +119,9 @@ func (p *pass) proxy(ctx context.Context, e *apiv1.ExpSpec) (*agent.Inventory, e
 			return inv, err
 		}
 	}
-	if err := p.attach(ctx, agent.HopKey(p.c.HopKey).For(e.Nqn), spdk.NvmeAttach{
+	if err := p.attach(ctx, agent.HopKey(p.c.HopKey).For(led(e)), spdk.NvmeAttach{
 		Name: name, TrType: want.TrType, TrAddr: want.TrAddr, AdrFam: want.AdrFam, TrSvcID: want.TrSvcID,
-		SubNQN: e.Nqn, HostNQN: vda.ProxyHostNQN(p.c.Id), FastIOFailTimeoutSec: p.Plane.Driver().FastIOFail(plane.ProxyFastIOFail),
+		SubNQN: led(e), HostNQN: vda.ProxyHostNQN(p.c.Id), FastIOFailTimeoutSec: p.Plane.Driver().FastIOFail(plane.ProxyFastIOFail),
 		FabricsConnectTimeoutUs: spdk.Ptr(uint64(plane.ProxyConnectTimeout / time.Microsecond)),
 	}); err != nil {
 		return inv, err
@@ -123,7 +131,7 @@ func (p *pass) proxy(ctx context.Context, e *apiv1.ExpSpec) (*agent.Inventory, e
 
 // leads reports that a proxy leads to the primary and has a bdev.
 func (p *pass) leads(c *spdk.NvmeController, e *apiv1.ExpSpec) bool {
-	return len(c.Ctrlrs) > 0 && c.Ctrlrs[0].TrID.Same(spdk.At(p.c.PrimaryListener.Listener())) && c.Ctrlrs[0].TrID.SubNQN == e.Nqn &&
+	return len(c.Ctrlrs) > 0 && c.Ctrlrs[0].TrID.Same(spdk.At(p.c.PrimaryListener.Listener())) && c.Ctrlrs[0].TrID.SubNQN == led(e) &&
 		p.inv.BdevName(c.Name+"n1") != ""
 }
 

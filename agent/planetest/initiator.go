@@ -168,7 +168,7 @@ func (i *Initiator) join(q *Plane) bool {
 		return false
 	}
 	s := q.subs[i.NQN]
-	if s == nil || len(s.ListenAddresses) == 0 || !s.allows(i.Host) {
+	if s == nil || !s.listens(i.Addr) || !s.allows(i.Host) {
 		forGood := s == nil && q.retired[i.NQN] || i.p.c.live.ForGood
 		if i.given = i.Linux && i.once && forGood; i.given {
 			i.close()

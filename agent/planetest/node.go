@@ -24,9 +24,10 @@ func Log() *slog.Logger {
 
 // NodeConfig says which node to make.
 type NodeConfig struct {
-	Kind     string // "dn" or "cn"
-	Socket   string // of the data plane
-	Port     string // of its listener on 127.0.0.1
+	Kind     string       // "dn" or "cn"
+	Socket   string       // of the data plane
+	Port     string       // of its listener on 127.0.0.1
+	Backend  vda.Listener // agent.Config's
 	StateDir string
 	// CheckInterval is the time between two self-checks. Default 100 ms.
 	CheckInterval time.Duration
@@ -49,8 +50,8 @@ func Node(t testing.TB, c NodeConfig) *agent.Node {
 	t.Helper()
 	cfg := agent.Config{
 		Socket: c.Socket, Connect: c.Connect, StateDir: c.StateDir, Log: Log(), AioDirs: c.AioDirs, KeepAlive: c.KeepAlive,
-		Address:       vda.Listener{TrType: "tcp", TrAddr: "127.0.0.1", AdrFam: "ipv4", TrSvcID: c.Port},
-		CheckInterval: c.CheckInterval, WatchInterval: 20 * time.Millisecond,
+		Address: vda.Listener{TrType: "tcp", TrAddr: "127.0.0.1", AdrFam: "ipv4", TrSvcID: c.Port},
+		Backend: c.Backend, CheckInterval: c.CheckInterval, WatchInterval: 20 * time.Millisecond,
 	}
 	if cfg.AioDirs == nil {
 		cfg.AioDirs = []string{"/"}

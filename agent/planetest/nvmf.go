@@ -158,13 +158,18 @@ var nvmfMethods = map[string]handler{
 		return nil
 	})},
 	"nvmf_subsystem_listener_set_ana_state": {true, on(func(p *Plane, s *subsystem, a *params) error {
-		if !s.ana || len(s.ListenAddresses) == 0 {
+		if !s.ana || !s.listens(a.Listen.TrAddr+":"+a.Listen.TrSvcID) {
 			return &jsonrpc.Error{Code: jsonrpc.CodeInternalError, Message: "error setting ANA state: -22"}
 		}
 		p.ana[s.NQN] = a.ANAState
 		p.tellANA(s)
 		return nil
 	})},
+}
+
+// listens reports that a subsystem does at an address.
+func (s *subsystem) listens(addr string) bool {
+	return slices.ContainsFunc(s.ListenAddresses, func(l spdk.TransportID) bool { return l.TrAddr+":"+l.TrSvcID == addr })
 }
 
 // leaving reports that a host that was removed has commands under way, as vda_tgt

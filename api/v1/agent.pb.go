@@ -2451,18 +2451,21 @@ func (x *VdSpec) GetHopKey() []byte {
 }
 
 type SyncCnRequest struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	ClusterId     string                 `protobuf:"bytes,1,opt,name=cluster_id,json=clusterId,proto3" json:"cluster_id,omitempty"`
-	NodeId        string                 `protobuf:"bytes,2,opt,name=node_id,json=nodeId,proto3" json:"node_id,omitempty"`
-	NodeName      string                 `protobuf:"bytes,3,opt,name=node_name,json=nodeName,proto3" json:"node_name,omitempty"`
-	Version       uint64                 `protobuf:"varint,4,opt,name=version,proto3" json:"version,omitempty"`
-	BaseVersion   uint64                 `protobuf:"varint,5,opt,name=base_version,json=baseVersion,proto3" json:"base_version,omitempty"`
-	Listener      *ListenerConf          `protobuf:"bytes,6,opt,name=listener,proto3" json:"listener,omitempty"`
-	Cntlrs        []*CntlrSpec           `protobuf:"bytes,7,rep,name=cntlrs,proto3" json:"cntlrs,omitempty"`
-	AllowEmpty    bool                   `protobuf:"varint,8,opt,name=allow_empty,json=allowEmpty,proto3" json:"allow_empty,omitempty"`
-	Marks         []*VersionMark         `protobuf:"bytes,9,rep,name=marks,proto3" json:"marks,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	state       protoimpl.MessageState `protogen:"open.v1"`
+	ClusterId   string                 `protobuf:"bytes,1,opt,name=cluster_id,json=clusterId,proto3" json:"cluster_id,omitempty"`
+	NodeId      string                 `protobuf:"bytes,2,opt,name=node_id,json=nodeId,proto3" json:"node_id,omitempty"`
+	NodeName    string                 `protobuf:"bytes,3,opt,name=node_name,json=nodeName,proto3" json:"node_name,omitempty"`
+	Version     uint64                 `protobuf:"varint,4,opt,name=version,proto3" json:"version,omitempty"`
+	BaseVersion uint64                 `protobuf:"varint,5,opt,name=base_version,json=baseVersion,proto3" json:"base_version,omitempty"`
+	Listener    *ListenerConf          `protobuf:"bytes,6,opt,name=listener,proto3" json:"listener,omitempty"`
+	Cntlrs      []*CntlrSpec           `protobuf:"bytes,7,rep,name=cntlrs,proto3" json:"cntlrs,omitempty"`
+	AllowEmpty  bool                   `protobuf:"varint,8,opt,name=allow_empty,json=allowEmpty,proto3" json:"allow_empty,omitempty"`
+	Marks       []*VersionMark         `protobuf:"bytes,9,rep,name=marks,proto3" json:"marks,omitempty"`
+	// Where the data plane listens for other controllers, which are then kept off
+	// listener; none: there, too.
+	BackendListener *ListenerConf `protobuf:"bytes,10,opt,name=backend_listener,json=backendListener,proto3" json:"backend_listener,omitempty"`
+	unknownFields   protoimpl.UnknownFields
+	sizeCache       protoimpl.SizeCache
 }
 
 func (x *SyncCnRequest) Reset() {
@@ -2558,6 +2561,13 @@ func (x *SyncCnRequest) GetMarks() []*VersionMark {
 	return nil
 }
 
+func (x *SyncCnRequest) GetBackendListener() *ListenerConf {
+	if x != nil {
+		return x.BackendListener
+	}
+	return nil
+}
+
 // CntlrSpec is one controller of a da, all that this cn needs to know of the
 // da in it.
 type CntlrSpec struct {
@@ -2592,10 +2602,13 @@ type CntlrSpec struct {
 	// exporters, a secondary at the primary's. None in a plain cluster.
 	HopKey []byte `protobuf:"bytes,40,opt,name=hop_key,json=hopKey,proto3" json:"hop_key,omitempty"`
 	// Primary only: the hop_key of each of secondary_host_nqns, in their order.
-	SecondaryHopKeys [][]byte     `protobuf:"bytes,41,rep,name=secondary_hop_keys,json=secondaryHopKeys,proto3" json:"secondary_hop_keys,omitempty"`
-	Source           *CloneSource `protobuf:"bytes,110,opt,name=source,proto3" json:"source,omitempty"` // primary only, of a clone that is not without its source yet
-	unknownFields    protoimpl.UnknownFields
-	sizeCache        protoimpl.SizeCache
+	SecondaryHopKeys [][]byte `protobuf:"bytes,41,rep,name=secondary_hop_keys,json=secondaryHopKeys,proto3" json:"secondary_hop_keys,omitempty"`
+	// Primary only: those of secondary_host_nqns that connect to the exporters of
+	// names ExpSpec.hop_nqn, at the node's backend_listener, and to no others.
+	BackendHostNqns []string     `protobuf:"bytes,42,rep,name=backend_host_nqns,json=backendHostNqns,proto3" json:"backend_host_nqns,omitempty"`
+	Source          *CloneSource `protobuf:"bytes,110,opt,name=source,proto3" json:"source,omitempty"` // primary only, of a clone that is not without its source yet
+	unknownFields   protoimpl.UnknownFields
+	sizeCache       protoimpl.SizeCache
 }
 
 func (x *CntlrSpec) Reset() {
@@ -2813,6 +2826,13 @@ func (x *CntlrSpec) GetHopKey() []byte {
 func (x *CntlrSpec) GetSecondaryHopKeys() [][]byte {
 	if x != nil {
 		return x.SecondaryHopKeys
+	}
+	return nil
+}
+
+func (x *CntlrSpec) GetBackendHostNqns() []string {
+	if x != nil {
+		return x.BackendHostNqns
 	}
 	return nil
 }
@@ -3497,7 +3517,13 @@ type ExpSpec struct {
 	// Of an exporter that a clone is copied from: what initiator_nqn, which is the clone's primary,
 	// proves itself by. The first is of the present term; another one, of the term before, is valid
 	// beside it, as the clone hears of a term after the controllers. None in a plain cluster.
-	CloneHopKeys  [][]byte `protobuf:"bytes,17,rep,name=clone_hop_keys,json=cloneHopKeys,proto3" json:"clone_hop_keys,omitempty"`
+	CloneHopKeys [][]byte `protobuf:"bytes,17,rep,name=clone_hop_keys,json=cloneHopKeys,proto3" json:"clone_hop_keys,omitempty"`
+	// It is shown at the node's backend_listener, and not at listener: it is for the
+	// secondaries, or for the primary of a clone, and no user's host is let in. Of the former
+	// nqn begins with vda-hop-: an agent that would show it to hosts refuses that name.
+	Backend bool `protobuf:"varint,18,opt,name=backend,proto3" json:"backend,omitempty"`
+	// What a secondary connects to on the primary; none: nqn.
+	HopNqn        string `protobuf:"bytes,19,opt,name=hop_nqn,json=hopNqn,proto3" json:"hop_nqn,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -3628,6 +3654,20 @@ func (x *ExpSpec) GetCloneHopKeys() [][]byte {
 		return x.CloneHopKeys
 	}
 	return nil
+}
+
+func (x *ExpSpec) GetBackend() bool {
+	if x != nil {
+		return x.Backend
+	}
+	return false
+}
+
+func (x *ExpSpec) GetHopNqn() string {
+	if x != nil {
+		return x.HopNqn
+	}
+	return ""
 }
 
 // AuthHost is a host that is let in when it proves that it knows a key, by DH-HMAC-CHAP.
@@ -4182,7 +4222,7 @@ const file_v1_agent_proto_rawDesc = "" +
 	"\x05da_id\x18\n" +
 	" \x01(\tR\x04daId\x12\x14\n" +
 	"\x05epoch\x18\v \x01(\x04R\x05epoch\x12\x1c\n" +
-	"\ahop_key\x18\x14 \x01(\fB\x03\x80\x01\x01R\x06hopKey\"\xca\x02\n" +
+	"\ahop_key\x18\x14 \x01(\fB\x03\x80\x01\x01R\x06hopKey\"\x8b\x03\n" +
 	"\rSyncCnRequest\x12\x1d\n" +
 	"\n" +
 	"cluster_id\x18\x01 \x01(\tR\tclusterId\x12\x17\n" +
@@ -4194,7 +4234,9 @@ const file_v1_agent_proto_rawDesc = "" +
 	"\x06cntlrs\x18\a \x03(\v2\x11.vda.v1.CntlrSpecR\x06cntlrs\x12\x1f\n" +
 	"\vallow_empty\x18\b \x01(\bR\n" +
 	"allowEmpty\x12)\n" +
-	"\x05marks\x18\t \x03(\v2\x13.vda.v1.VersionMarkR\x05marks\"\x8f\a\n" +
+	"\x05marks\x18\t \x03(\v2\x13.vda.v1.VersionMarkR\x05marks\x12?\n" +
+	"\x10backend_listener\x18\n" +
+	" \x01(\v2\x14.vda.v1.ListenerConfR\x0fbackendListener\"\xbb\a\n" +
 	"\tCntlrSpec\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x13\n" +
 	"\x05da_id\x18\x02 \x01(\tR\x04daId\x12\x17\n" +
@@ -4227,7 +4269,8 @@ const file_v1_agent_proto_rawDesc = "" +
 	"\x06limits\x18\x18 \x01(\v2\x0e.vda.v1.LimitsR\x06limits\x12&\n" +
 	"\x05snaps\x18\x1e \x03(\v2\x10.vda.v1.SnapSpecR\x05snaps\x12\x1c\n" +
 	"\ahop_key\x18( \x01(\fB\x03\x80\x01\x01R\x06hopKey\x121\n" +
-	"\x12secondary_hop_keys\x18) \x03(\fB\x03\x80\x01\x01R\x10secondaryHopKeys\x12+\n" +
+	"\x12secondary_hop_keys\x18) \x03(\fB\x03\x80\x01\x01R\x10secondaryHopKeys\x12*\n" +
+	"\x11backend_host_nqns\x18* \x03(\tR\x0fbackendHostNqns\x12+\n" +
 	"\x06source\x18n \x01(\v2\x13.vda.v1.CloneSourceR\x06source\"\xe0\x01\n" +
 	"\vCloneSource\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x10\n" +
@@ -4283,7 +4326,7 @@ const file_v1_agent_proto_rawDesc = "" +
 	"\x03nqn\x18\x03 \x01(\tR\x03nqn\x12\x12\n" +
 	"\x04uuid\x18\x04 \x01(\tR\x04uuid\x12\x14\n" +
 	"\x05epoch\x18\x05 \x01(\x04R\x05epoch\x12\x1c\n" +
-	"\ahop_key\x18\x14 \x01(\fB\x03\x80\x01\x01R\x06hopKey\"\xa0\x03\n" +
+	"\ahop_key\x18\x14 \x01(\fB\x03\x80\x01\x01R\x06hopKey\"\xd3\x03\n" +
 	"\aExpSpec\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x13\n" +
 	"\x05es_id\x18\x02 \x01(\tR\x04esId\x12\x12\n" +
@@ -4300,7 +4343,9 @@ const file_v1_agent_proto_rawDesc = "" +
 	"\asnap_id\x18\x0f \x01(\tR\x06snapId\x12/\n" +
 	"\n" +
 	"auth_hosts\x18\x10 \x03(\v2\x10.vda.v1.AuthHostR\tauthHosts\x12)\n" +
-	"\x0eclone_hop_keys\x18\x11 \x03(\fB\x03\x80\x01\x01R\fcloneHopKeys\"d\n" +
+	"\x0eclone_hop_keys\x18\x11 \x03(\fB\x03\x80\x01\x01R\fcloneHopKeys\x12\x18\n" +
+	"\abackend\x18\x12 \x01(\bR\abackend\x12\x17\n" +
+	"\ahop_nqn\x18\x13 \x01(\tR\x06hopNqn\"d\n" +
 	"\bAuthHost\x12\x10\n" +
 	"\x03nqn\x18\x01 \x01(\tR\x03nqn\x12\"\n" +
 	"\x03new\x18\x02 \x01(\v2\x10.vda.v1.AuthKeysR\x03new\x12\"\n" +
@@ -4447,55 +4492,56 @@ var file_v1_agent_proto_depIdxs = []int32{
 	3,  // 23: vda.v1.SyncCnRequest.listener:type_name -> vda.v1.ListenerConf
 	32, // 24: vda.v1.SyncCnRequest.cntlrs:type_name -> vda.v1.CntlrSpec
 	28, // 25: vda.v1.SyncCnRequest.marks:type_name -> vda.v1.VersionMark
-	37, // 26: vda.v1.CntlrSpec.grps:type_name -> vda.v1.GrpSpec
-	41, // 27: vda.v1.CntlrSpec.exps:type_name -> vda.v1.ExpSpec
-	3,  // 28: vda.v1.CntlrSpec.primary_listener:type_name -> vda.v1.ListenerConf
-	35, // 29: vda.v1.CntlrSpec.limits:type_name -> vda.v1.Limits
-	36, // 30: vda.v1.CntlrSpec.snaps:type_name -> vda.v1.SnapSpec
-	33, // 31: vda.v1.CntlrSpec.source:type_name -> vda.v1.CloneSource
-	3,  // 32: vda.v1.CloneSource.listeners:type_name -> vda.v1.ListenerConf
-	0,  // 33: vda.v1.SnapSpec.state:type_name -> vda.v1.SnapState
-	1,  // 34: vda.v1.SnapSpec.rollback:type_name -> vda.v1.SnapRollback
-	40, // 35: vda.v1.GrpSpec.vds:type_name -> vda.v1.VdTarget
-	38, // 36: vda.v1.GrpSpec.mirrors:type_name -> vda.v1.MirrorSpec
-	38, // 37: vda.v1.GrpSpec.columns:type_name -> vda.v1.MirrorSpec
-	39, // 38: vda.v1.MirrorSpec.legs:type_name -> vda.v1.LegSpec
-	40, // 39: vda.v1.LegSpec.vd:type_name -> vda.v1.VdTarget
-	2,  // 40: vda.v1.LegSpec.role:type_name -> vda.v1.LegRole
-	3,  // 41: vda.v1.VdTarget.listener:type_name -> vda.v1.ListenerConf
-	42, // 42: vda.v1.ExpSpec.auth_hosts:type_name -> vda.v1.AuthHost
-	43, // 43: vda.v1.AuthHost.new:type_name -> vda.v1.AuthKeys
-	43, // 44: vda.v1.AuthHost.old:type_name -> vda.v1.AuthKeys
-	46, // 45: vda.v1.ListDisksReply.disks:type_name -> vda.v1.Disk
-	5,  // 46: vda.v1.DnAgent.Heartbeat:input_type -> vda.v1.HeartbeatRequest
-	27, // 47: vda.v1.DnAgent.Sync:input_type -> vda.v1.SyncDnRequest
-	19, // 48: vda.v1.DnAgent.Orphans:input_type -> vda.v1.OrphansRequest
-	44, // 49: vda.v1.DnAgent.ListDisks:input_type -> vda.v1.ListDisksRequest
-	5,  // 50: vda.v1.CnAgent.Heartbeat:input_type -> vda.v1.HeartbeatRequest
-	31, // 51: vda.v1.CnAgent.Sync:input_type -> vda.v1.SyncCnRequest
-	19, // 52: vda.v1.CnAgent.Orphans:input_type -> vda.v1.OrphansRequest
-	13, // 53: vda.v1.CnAgent.Probe:input_type -> vda.v1.ProbeRequest
-	21, // 54: vda.v1.CnAgent.StandBy:input_type -> vda.v1.StandByRequest
-	23, // 55: vda.v1.CnAgent.Scrub:input_type -> vda.v1.ScrubRequest
-	15, // 56: vda.v1.CnAgent.HoldSnap:input_type -> vda.v1.HoldSnapRequest
-	17, // 57: vda.v1.CnAgent.ReleaseSnap:input_type -> vda.v1.ReleaseSnapRequest
-	6,  // 58: vda.v1.DnAgent.Heartbeat:output_type -> vda.v1.HeartbeatReply
-	25, // 59: vda.v1.DnAgent.Sync:output_type -> vda.v1.SyncReply
-	20, // 60: vda.v1.DnAgent.Orphans:output_type -> vda.v1.OrphansReply
-	45, // 61: vda.v1.DnAgent.ListDisks:output_type -> vda.v1.ListDisksReply
-	6,  // 62: vda.v1.CnAgent.Heartbeat:output_type -> vda.v1.HeartbeatReply
-	25, // 63: vda.v1.CnAgent.Sync:output_type -> vda.v1.SyncReply
-	20, // 64: vda.v1.CnAgent.Orphans:output_type -> vda.v1.OrphansReply
-	14, // 65: vda.v1.CnAgent.Probe:output_type -> vda.v1.ProbeReply
-	22, // 66: vda.v1.CnAgent.StandBy:output_type -> vda.v1.StandByReply
-	24, // 67: vda.v1.CnAgent.Scrub:output_type -> vda.v1.ScrubReply
-	16, // 68: vda.v1.CnAgent.HoldSnap:output_type -> vda.v1.HoldSnapReply
-	18, // 69: vda.v1.CnAgent.ReleaseSnap:output_type -> vda.v1.ReleaseSnapReply
-	58, // [58:70] is the sub-list for method output_type
-	46, // [46:58] is the sub-list for method input_type
-	46, // [46:46] is the sub-list for extension type_name
-	46, // [46:46] is the sub-list for extension extendee
-	0,  // [0:46] is the sub-list for field type_name
+	3,  // 26: vda.v1.SyncCnRequest.backend_listener:type_name -> vda.v1.ListenerConf
+	37, // 27: vda.v1.CntlrSpec.grps:type_name -> vda.v1.GrpSpec
+	41, // 28: vda.v1.CntlrSpec.exps:type_name -> vda.v1.ExpSpec
+	3,  // 29: vda.v1.CntlrSpec.primary_listener:type_name -> vda.v1.ListenerConf
+	35, // 30: vda.v1.CntlrSpec.limits:type_name -> vda.v1.Limits
+	36, // 31: vda.v1.CntlrSpec.snaps:type_name -> vda.v1.SnapSpec
+	33, // 32: vda.v1.CntlrSpec.source:type_name -> vda.v1.CloneSource
+	3,  // 33: vda.v1.CloneSource.listeners:type_name -> vda.v1.ListenerConf
+	0,  // 34: vda.v1.SnapSpec.state:type_name -> vda.v1.SnapState
+	1,  // 35: vda.v1.SnapSpec.rollback:type_name -> vda.v1.SnapRollback
+	40, // 36: vda.v1.GrpSpec.vds:type_name -> vda.v1.VdTarget
+	38, // 37: vda.v1.GrpSpec.mirrors:type_name -> vda.v1.MirrorSpec
+	38, // 38: vda.v1.GrpSpec.columns:type_name -> vda.v1.MirrorSpec
+	39, // 39: vda.v1.MirrorSpec.legs:type_name -> vda.v1.LegSpec
+	40, // 40: vda.v1.LegSpec.vd:type_name -> vda.v1.VdTarget
+	2,  // 41: vda.v1.LegSpec.role:type_name -> vda.v1.LegRole
+	3,  // 42: vda.v1.VdTarget.listener:type_name -> vda.v1.ListenerConf
+	42, // 43: vda.v1.ExpSpec.auth_hosts:type_name -> vda.v1.AuthHost
+	43, // 44: vda.v1.AuthHost.new:type_name -> vda.v1.AuthKeys
+	43, // 45: vda.v1.AuthHost.old:type_name -> vda.v1.AuthKeys
+	46, // 46: vda.v1.ListDisksReply.disks:type_name -> vda.v1.Disk
+	5,  // 47: vda.v1.DnAgent.Heartbeat:input_type -> vda.v1.HeartbeatRequest
+	27, // 48: vda.v1.DnAgent.Sync:input_type -> vda.v1.SyncDnRequest
+	19, // 49: vda.v1.DnAgent.Orphans:input_type -> vda.v1.OrphansRequest
+	44, // 50: vda.v1.DnAgent.ListDisks:input_type -> vda.v1.ListDisksRequest
+	5,  // 51: vda.v1.CnAgent.Heartbeat:input_type -> vda.v1.HeartbeatRequest
+	31, // 52: vda.v1.CnAgent.Sync:input_type -> vda.v1.SyncCnRequest
+	19, // 53: vda.v1.CnAgent.Orphans:input_type -> vda.v1.OrphansRequest
+	13, // 54: vda.v1.CnAgent.Probe:input_type -> vda.v1.ProbeRequest
+	21, // 55: vda.v1.CnAgent.StandBy:input_type -> vda.v1.StandByRequest
+	23, // 56: vda.v1.CnAgent.Scrub:input_type -> vda.v1.ScrubRequest
+	15, // 57: vda.v1.CnAgent.HoldSnap:input_type -> vda.v1.HoldSnapRequest
+	17, // 58: vda.v1.CnAgent.ReleaseSnap:input_type -> vda.v1.ReleaseSnapRequest
+	6,  // 59: vda.v1.DnAgent.Heartbeat:output_type -> vda.v1.HeartbeatReply
+	25, // 60: vda.v1.DnAgent.Sync:output_type -> vda.v1.SyncReply
+	20, // 61: vda.v1.DnAgent.Orphans:output_type -> vda.v1.OrphansReply
+	45, // 62: vda.v1.DnAgent.ListDisks:output_type -> vda.v1.ListDisksReply
+	6,  // 63: vda.v1.CnAgent.Heartbeat:output_type -> vda.v1.HeartbeatReply
+	25, // 64: vda.v1.CnAgent.Sync:output_type -> vda.v1.SyncReply
+	20, // 65: vda.v1.CnAgent.Orphans:output_type -> vda.v1.OrphansReply
+	14, // 66: vda.v1.CnAgent.Probe:output_type -> vda.v1.ProbeReply
+	22, // 67: vda.v1.CnAgent.StandBy:output_type -> vda.v1.StandByReply
+	24, // 68: vda.v1.CnAgent.Scrub:output_type -> vda.v1.ScrubReply
+	16, // 69: vda.v1.CnAgent.HoldSnap:output_type -> vda.v1.HoldSnapReply
+	18, // 70: vda.v1.CnAgent.ReleaseSnap:output_type -> vda.v1.ReleaseSnapReply
+	59, // [59:71] is the sub-list for method output_type
+	47, // [47:59] is the sub-list for method input_type
+	47, // [47:47] is the sub-list for extension type_name
+	47, // [47:47] is the sub-list for extension extendee
+	0,  // [0:47] is the sub-list for field type_name
 }
 
 func init() { file_v1_agent_proto_init() }

@@ -2815,9 +2815,10 @@ type CnMsg struct {
 	CnAddr            string           `protobuf:"bytes,140,opt,name=cn_addr,json=cnAddr,proto3" json:"cn_addr,omitempty"` // host:port of its agent
 	// The first 5000 controllers on it, by array, those that are being deleted too; get with
 	// with_cntlrs only. cntlr_cnt counts all.
-	HeldCntlrMsgList []*HeldCntlrMsg `protobuf:"bytes,150,rep,name=held_cntlr_msg_list,json=heldCntlrMsgList,proto3" json:"held_cntlr_msg_list,omitempty"`
-	unknownFields    protoimpl.UnknownFields
-	sizeCache        protoimpl.SizeCache
+	HeldCntlrMsgList      []*HeldCntlrMsg `protobuf:"bytes,150,rep,name=held_cntlr_msg_list,json=heldCntlrMsgList,proto3" json:"held_cntlr_msg_list,omitempty"`
+	CnBackendListenerConf string          `protobuf:"bytes,160,opt,name=cn_backend_listener_conf,json=cnBackendListenerConf,proto3" json:"cn_backend_listener_conf,omitempty"` // where other controllers connect to it; "": at cn_listener_conf
+	unknownFields         protoimpl.UnknownFields
+	sizeCache             protoimpl.SizeCache
 }
 
 func (x *CnMsg) Reset() {
@@ -2988,6 +2989,13 @@ func (x *CnMsg) GetHeldCntlrMsgList() []*HeldCntlrMsg {
 		return x.HeldCntlrMsgList
 	}
 	return nil
+}
+
+func (x *CnMsg) GetCnBackendListenerConf() string {
+	if x != nil {
+		return x.CnBackendListenerConf
+	}
+	return ""
 }
 
 // HeldCntlrMsg is a controller on a cn, with the exporters that hosts reach through it.
@@ -3262,16 +3270,17 @@ func (x *StuckCntlrMsg) GetReason() string {
 }
 
 type CreateCnRequest struct {
-	state          protoimpl.MessageState `protogen:"open.v1"`
-	CnName         string                 `protobuf:"bytes,1,opt,name=cn_name,json=cnName,proto3" json:"cn_name,omitempty"` // a name, or host:port of its agent
-	CnListenerConf string                 `protobuf:"bytes,2,opt,name=cn_listener_conf,json=cnListenerConf,proto3" json:"cn_listener_conf,omitempty"`
-	Location       string                 `protobuf:"bytes,3,opt,name=location,proto3" json:"location,omitempty"`
-	Online         *bool                  `protobuf:"varint,4,opt,name=online,proto3,oneof" json:"online,omitempty"`
-	Label          []string               `protobuf:"bytes,50,rep,name=label,proto3" json:"label,omitempty"` // KEY=VALUE each
-	Description    string                 `protobuf:"bytes,51,opt,name=description,proto3" json:"description,omitempty"`
-	CnAddr         string                 `protobuf:"bytes,140,opt,name=cn_addr,json=cnAddr,proto3" json:"cn_addr,omitempty"` // host:port of its agent; "" when cn_name says that
-	unknownFields  protoimpl.UnknownFields
-	sizeCache      protoimpl.SizeCache
+	state                 protoimpl.MessageState `protogen:"open.v1"`
+	CnName                string                 `protobuf:"bytes,1,opt,name=cn_name,json=cnName,proto3" json:"cn_name,omitempty"` // a name, or host:port of its agent
+	CnListenerConf        string                 `protobuf:"bytes,2,opt,name=cn_listener_conf,json=cnListenerConf,proto3" json:"cn_listener_conf,omitempty"`
+	Location              string                 `protobuf:"bytes,3,opt,name=location,proto3" json:"location,omitempty"`
+	Online                *bool                  `protobuf:"varint,4,opt,name=online,proto3,oneof" json:"online,omitempty"`
+	Label                 []string               `protobuf:"bytes,50,rep,name=label,proto3" json:"label,omitempty"` // KEY=VALUE each
+	Description           string                 `protobuf:"bytes,51,opt,name=description,proto3" json:"description,omitempty"`
+	CnAddr                string                 `protobuf:"bytes,140,opt,name=cn_addr,json=cnAddr,proto3" json:"cn_addr,omitempty"`                                                  // host:port of its agent; "" when cn_name says that
+	CnBackendListenerConf string                 `protobuf:"bytes,160,opt,name=cn_backend_listener_conf,json=cnBackendListenerConf,proto3" json:"cn_backend_listener_conf,omitempty"` // where other controllers connect to it, and no hosts; "": at cn_listener_conf
+	unknownFields         protoimpl.UnknownFields
+	sizeCache             protoimpl.SizeCache
 }
 
 func (x *CreateCnRequest) Reset() {
@@ -3349,6 +3358,13 @@ func (x *CreateCnRequest) GetDescription() string {
 func (x *CreateCnRequest) GetCnAddr() string {
 	if x != nil {
 		return x.CnAddr
+	}
+	return ""
+}
+
+func (x *CreateCnRequest) GetCnBackendListenerConf() string {
+	if x != nil {
+		return x.CnBackendListenerConf
 	}
 	return ""
 }
@@ -3513,9 +3529,11 @@ type ModifyCnRequest struct {
 	NewDescription    *string                `protobuf:"bytes,51,opt,name=new_description,json=newDescription,proto3,oneof" json:"new_description,omitempty"`
 	// The node's agent is at this host:port now. While the node has pds or controllers, it
 	// has to say there that it is this node's.
-	NewCnAddr     *string `protobuf:"bytes,140,opt,name=new_cn_addr,json=newCnAddr,proto3,oneof" json:"new_cn_addr,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	NewCnAddr *string `protobuf:"bytes,140,opt,name=new_cn_addr,json=newCnAddr,proto3,oneof" json:"new_cn_addr,omitempty"`
+	// Other controllers connect to it here from now on, while arrays serve; "": at cn_listener_conf.
+	NewCnBackendListenerConf *string `protobuf:"bytes,160,opt,name=new_cn_backend_listener_conf,json=newCnBackendListenerConf,proto3,oneof" json:"new_cn_backend_listener_conf,omitempty"`
+	unknownFields            protoimpl.UnknownFields
+	sizeCache                protoimpl.SizeCache
 }
 
 func (x *ModifyCnRequest) Reset() {
@@ -3593,6 +3611,13 @@ func (x *ModifyCnRequest) GetNewDescription() string {
 func (x *ModifyCnRequest) GetNewCnAddr() string {
 	if x != nil && x.NewCnAddr != nil {
 		return *x.NewCnAddr
+	}
+	return ""
+}
+
+func (x *ModifyCnRequest) GetNewCnBackendListenerConf() string {
+	if x != nil && x.NewCnBackendListenerConf != nil {
+		return *x.NewCnBackendListenerConf
 	}
 	return ""
 }
@@ -11462,7 +11487,7 @@ const file_v1_portal_proto_rawDesc = "" +
 	"GetVdReply\x120\n" +
 	"\n" +
 	"reply_info\x18\x01 \x01(\v2\x11.vda.v1.ReplyInfoR\treplyInfo\x12$\n" +
-	"\x06vd_msg\x18\x02 \x01(\v2\r.vda.v1.VdMsgR\x05vdMsg\"\xb3\x05\n" +
+	"\x06vd_msg\x18\x02 \x01(\v2\r.vda.v1.VdMsgR\x05vdMsg\"\xed\x05\n" +
 	"\x05CnMsg\x12\x13\n" +
 	"\x05cn_id\x18\x01 \x01(\tR\x04cnId\x12\x17\n" +
 	"\acn_name\x18\x02 \x01(\tR\x06cnName\x12(\n" +
@@ -11487,7 +11512,8 @@ const file_v1_portal_proto_rawDesc = "" +
 	"label_list\x182 \x03(\tR\tlabelList\x12 \n" +
 	"\vdescription\x183 \x01(\tR\vdescription\x12\x18\n" +
 	"\acn_addr\x18\x8c\x01 \x01(\tR\x06cnAddr\x12D\n" +
-	"\x13held_cntlr_msg_list\x18\x96\x01 \x03(\v2\x14.vda.v1.HeldCntlrMsgR\x10heldCntlrMsgList\"\xc3\x02\n" +
+	"\x13held_cntlr_msg_list\x18\x96\x01 \x03(\v2\x14.vda.v1.HeldCntlrMsgR\x10heldCntlrMsgList\x128\n" +
+	"\x18cn_backend_listener_conf\x18\xa0\x01 \x01(\tR\x15cnBackendListenerConf\"\xc3\x02\n" +
 	"\fHeldCntlrMsg\x12\x19\n" +
 	"\bcntlr_id\x18\x01 \x01(\tR\acntlrId\x12\x17\n" +
 	"\ada_name\x18\x02 \x01(\tR\x06daName\x12\x1b\n" +
@@ -11515,7 +11541,7 @@ const file_v1_portal_proto_rawDesc = "" +
 	"\bcntlr_id\x18\x01 \x01(\tR\acntlrId\x12\x17\n" +
 	"\ada_name\x18\x02 \x01(\tR\x06daName\x12\x18\n" +
 	"\aprimary\x18\x03 \x01(\bR\aprimary\x12\x16\n" +
-	"\x06reason\x18\x04 \x01(\tR\x06reason\"\xea\x01\n" +
+	"\x06reason\x18\x04 \x01(\tR\x06reason\"\xa4\x02\n" +
 	"\x0fCreateCnRequest\x12\x17\n" +
 	"\acn_name\x18\x01 \x01(\tR\x06cnName\x12(\n" +
 	"\x10cn_listener_conf\x18\x02 \x01(\tR\x0ecnListenerConf\x12\x1a\n" +
@@ -11523,7 +11549,8 @@ const file_v1_portal_proto_rawDesc = "" +
 	"\x06online\x18\x04 \x01(\bH\x00R\x06online\x88\x01\x01\x12\x14\n" +
 	"\x05label\x182 \x03(\tR\x05label\x12 \n" +
 	"\vdescription\x183 \x01(\tR\vdescription\x12\x18\n" +
-	"\acn_addr\x18\x8c\x01 \x01(\tR\x06cnAddrB\t\n" +
+	"\acn_addr\x18\x8c\x01 \x01(\tR\x06cnAddr\x128\n" +
+	"\x18cn_backend_listener_conf\x18\xa0\x01 \x01(\tR\x15cnBackendListenerConfB\t\n" +
 	"\a_online\"g\n" +
 	"\rCreateCnReply\x120\n" +
 	"\n" +
@@ -11534,7 +11561,7 @@ const file_v1_portal_proto_rawDesc = "" +
 	"\x05force\x18\x02 \x01(\bR\x05force\"A\n" +
 	"\rDeleteCnReply\x120\n" +
 	"\n" +
-	"reply_info\x18\x01 \x01(\v2\x11.vda.v1.ReplyInfoR\treplyInfo\"\xf3\x02\n" +
+	"reply_info\x18\x01 \x01(\v2\x11.vda.v1.ReplyInfoR\treplyInfo\"\xda\x03\n" +
 	"\x0fModifyCnRequest\x12\x17\n" +
 	"\acn_name\x18\x01 \x01(\tR\x06cnName\x124\n" +
 	"\x14new_cn_listener_conf\x18\x02 \x01(\tH\x00R\x11newCnListenerConf\x88\x01\x01\x12&\n" +
@@ -11543,12 +11570,14 @@ const file_v1_portal_proto_rawDesc = "" +
 	"new_online\x18\x04 \x01(\bH\x02R\tnewOnline\x88\x01\x01\x12\x14\n" +
 	"\x05label\x182 \x03(\tR\x05label\x12,\n" +
 	"\x0fnew_description\x183 \x01(\tH\x03R\x0enewDescription\x88\x01\x01\x12$\n" +
-	"\vnew_cn_addr\x18\x8c\x01 \x01(\tH\x04R\tnewCnAddr\x88\x01\x01B\x17\n" +
+	"\vnew_cn_addr\x18\x8c\x01 \x01(\tH\x04R\tnewCnAddr\x88\x01\x01\x12D\n" +
+	"\x1cnew_cn_backend_listener_conf\x18\xa0\x01 \x01(\tH\x05R\x18newCnBackendListenerConf\x88\x01\x01B\x17\n" +
 	"\x15_new_cn_listener_confB\x0f\n" +
 	"\r_new_locationB\r\n" +
 	"\v_new_onlineB\x12\n" +
 	"\x10_new_descriptionB\x0e\n" +
-	"\f_new_cn_addr\"g\n" +
+	"\f_new_cn_addrB\x1f\n" +
+	"\x1d_new_cn_backend_listener_conf\"g\n" +
 	"\rModifyCnReply\x120\n" +
 	"\n" +
 	"reply_info\x18\x01 \x01(\v2\x11.vda.v1.ReplyInfoR\treplyInfo\x12$\n" +

@@ -118,6 +118,9 @@ func testNode(t *testing.T, s *suite, k vda.NodeKind, node *vda.Node, list func(
 
 	upd := *node
 	upd.Location, upd.Online, upd.DataPlaneVersion, upd.Listener.TrAddr = "moved", false, "vda_tgt", "10.0.0.1"
+	if k == vda.ControllerNode {
+		upd.Backend = vda.Listener{TrType: "tcp", TrAddr: "fd00::1", AdrFam: "ipv6", TrSvcID: "65535"}
+	}
 	upd.Version, upd.Applied, upd.Health = 99, 99, vda.Health{}
 	s.update(t, func(tx store.Tx) error { return tx.UpdateNode(k, &upd) })
 	want := upd

@@ -158,6 +158,7 @@ func migrateColumns(t *testing.T, uri string, raw func(q string)) {
 	raw("ALTER TABLE vda_cn DROP COLUMN spread")
 	raw("ALTER TABLE vda_cn DROP COLUMN drain")
 	raw("ALTER TABLE vda_cn DROP COLUMN auth")
+	raw("ALTER TABLE vda_cn DROP COLUMN backend")
 	raw("ALTER TABLE vda_cn DROP COLUMN addr")
 	raw("ALTER TABLE vda_dn DROP COLUMN addr")
 	raw("ALTER TABLE vda_cn DROP COLUMN agent_version")

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/virtual-disk-array/vda/agent"
@@ -188,6 +189,9 @@ func (p *pass) copySource(c *cloneCopy) {
 			a, err = p.Plane.VdaLvolAbsorb(ctx, p.volAlias(), part, !p.c.Thin)
 			return err
 		})
+		if err != nil {
+			err = source{p}.why(ctx, err)
+		}
 		// Busy: a call that has outlived its time, or its agent, goes on.
 		if !spdk.IsBusy(err) && p.noteCopy(c, a, err) {
 			return
@@ -210,6 +214,35 @@ func (p *pass) copySource(c *cloneCopy) {
 			return
 		}
 	}
+}
+
+// why says of a copy that has failed that its source cannot be read, where that is so.
+func (r source) why(ctx context.Context, failed error) error {
+	if spdk.IsNoSpace(failed) || spdk.IsBusy(failed) || spdk.IsConnection(failed) {
+		return failed
+	}
+	have, err := r.Plane.Driver().Controllers(ctx, r.name())
+	if err != nil {
+		return failed
+	}
+	var lost []string
+	for i := range have {
+		for _, path := range have[i].Ctrlrs {
+			if path.Connected() {
+				lost = nil
+				break
+			}
+			lost = append(lost, path.TrID.TrAddr+" port "+path.TrID.TrSvcID)
+		}
+	}
+	if lost != nil {
+		return fmt.Errorf("no controller of it can be reached, at %s; it goes on by itself when one can", strings.Join(lost, ", "))
+	}
+	paths, err := r.Plane.BdevNvmeGetIOPathsOf(ctx, r.name()+"n1")
+	if err == nil && len(paths) > 0 && !slices.ContainsFunc(paths, func(p spdk.NvmeIOPath) bool { return p.Connected && p.Accessible }) {
+		return errors.New("its array has no primary that serves it; it goes on by itself when there is one")
+	}
+	return failed
 }
 
 // copies reports that a copy is still that of the array's primary here.

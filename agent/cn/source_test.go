@@ -6,7 +6,9 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 
 	"github.com/google/uuid"
@@ -18,6 +20,7 @@ import (
 	"github.com/virtual-disk-array/vda/nvme"
 	"github.com/virtual-disk-array/vda/nvmf/dhchap"
 	"github.com/virtual-disk-array/vda/nvmf/host"
+	"github.com/virtual-disk-array/vda/spdk"
 )
 
 // noise is bytes that nothing else has.
@@ -109,9 +112,31 @@ func shows(t *testing.T, what string, ns *host.Namespace, want []byte) {
 // the first moment and takes writes, which the source does not see; it is copied while both
 // arrays get other primaries, and then goes on without its source.
 func TestRealClone(t *testing.T) {
-	t.Parallel()
+	if os.Getenv("SPDK_TGT") == "" {
+		t.Parallel()
+		realClone(t, nowhere, nowhere)
+		return
+	}
+	// One after the other: each spdk_tgt takes a core to itself.
+	for _, c := range []struct {
+		name          string
+		source, clone func(node string) bool // which nodes run spdk_tgt
+	}{
+		{"vda_tgt", nowhere, nowhere},
+		{"spdk_tgt on cn0 of the source", firsts(false, true), nowhere},
+		{"spdk_tgt on dn0 of the source", firsts(true, false), nowhere},
+		{"spdk_tgt on dn0 of the clone", nowhere, firsts(true, false)},
+	} {
+		t.Run(c.name, func(t *testing.T) { realClone(t, c.source, c.clone) })
+	}
+}
+
+// nowhere is where spdk_tgt runs in a cluster that is all vda_tgt's.
+func nowhere(string) bool { return false }
+
+func realClone(t *testing.T, sourceOnSPDK, cloneOnSPDK func(node string) bool) {
 	const size = 4 << 20
-	src, srcDNs, srcCNs := reals(t, 2, false, false, false)
+	src, srcDNs, srcCNs := realsOn(t, 2, false, sourceOnSPDK, unhurried, func(*tgt, string) {})
 	base := noise(1, size)
 	clear(base[2<<20 : 3<<20])
 	e := src.sourceOf(base)
@@ -119,7 +144,7 @@ func TestRealClone(t *testing.T) {
 		t.Fatal(err)
 	}
 
-	l, _, _ := reals(t, 2, false, false, false)
+	l, _, _ := realsOn(t, 2, false, cloneOnSPDK, unhurried, func(*tgt, string) {})
 	l.spec.Size = 6 << 20
 	l.cloneOf(src, e, size)
 	l.spec.Limits = &apiv1.Limits{RebuildMbps: 1} // so that it takes until the moves
@@ -146,6 +171,8 @@ func TestRealClone(t *testing.T) {
 	})
 	src.move(0, 1)
 	put(0, 2<<20, 16384, 5)
+	src.move(1, 0)
+	put(0, 3<<20, 4096, 7)
 	l.cns[0].stop(l)
 	l.move(0, 1)
 	shows(t, "the clone after its move", l.disk(1), want)
@@ -167,6 +194,94 @@ func TestRealClone(t *testing.T) {
 		g.stop()
 	}
 	shows(t, "the clone on its own", l.disk(1), want)
+}
+
+// TestCloneIsNotCopiedOnSPDK: a primary on SPDK does not serve a clone that is not copied yet, and says
+// where it would be.
+func TestCloneIsNotCopiedOnSPDK(t *testing.T) {
+	inBubble(t, 1, false, func(l *lab) {
+		l.spec.Create = false
+		l.spec.Source = &apiv1.CloneSource{Name: "src/monday", Nqn: expNQN + "-source", HostNqn: vda.CloneHostNQN(daID),
+			Uuid: id("f1", 1), Size: 4 << 20, Create: true, Listeners: []*apiv1.ListenerConf{at(l.cns[0].port)}}
+		l.fence(false)
+		refused := false
+		for _, s := range l.settled(0, l.cntlr(0, 0)) {
+			refused = refused || s.Error && strings.Contains(s.ErrorMsg, "which SPDK cannot copy in parts; run vda_tgt on this node")
+		}
+		if !refused {
+			t.Errorf("the array's states are %v", l.states(0))
+		}
+		if s := l.cns[0].plane.ANA(expNQN); s == spdk.ANAOptimized || s == spdk.ANANonOptimized {
+			t.Errorf("hosts find the clone %s", s)
+		}
+		for _, o := range l.cns[0].plane.Objects() {
+			if strings.Contains(o, vda.SourcePrefix) || strings.Contains(o, "vda-vol-") {
+				t.Errorf("the data plane has %s", o)
+			}
+		}
+	})
+}
+
+// TestRealCloneMeetsSPDK: a clone that moves to a node with SPDK before it is copied waits there, and
+// shows nothing; it goes on where vda_tgt is, and is served by SPDK when all is copied.
+func TestRealCloneMeetsSPDK(t *testing.T) {
+	if os.Getenv("SPDK_TGT") == "" {
+		t.Skip("SPDK_TGT is not set: there is one data plane only")
+	}
+	const size = 4 << 20
+	src, srcDNs, srcCNs := reals(t, 1, false, false, false)
+	base := noise(1, size)
+	e := src.sourceOf(base)
+	l, _, _ := reals(t, 2, false, false, true)
+	l.spec.Size = size
+	l.cloneOf(src, e, size)
+	l.spec.Limits = &apiv1.Limits{RebuildMbps: 1}
+	l.up(1)
+	l.leased()
+	l.spec.Source.Create = false
+	shows(t, "the clone on vda_tgt", l.disk(1), base)
+
+	l.term++
+	l.fence(false)
+	refused := false
+	for _, s := range l.settled(0, l.cntlr(0, 0)) {
+		refused = refused || s.Error && strings.Contains(s.ErrorMsg, "run vda_tgt on this node")
+	}
+	if !refused {
+		t.Errorf("SPDK is to serve a clone that is not copied, and the node says %v", l.states(0))
+	}
+	if _, err := l.reach(0); err == nil {
+		t.Error("a host finds the clone on SPDK")
+	}
+
+	l.term++
+	l.fence(false)
+	l.spec.Limits = nil
+	planetest.Eventually(t, func() string {
+		for _, s := range l.settled(1, l.cntlr(1, 1)) {
+			if s.Error {
+				return s.ErrorMsg
+			}
+		}
+		return ""
+	})
+	copy(base[3<<20:], noise(2, 8192))
+	if err := l.disk(1).WriteAt(t.Context(), base[3<<20:3<<20+8192], 3<<20); err != nil {
+		t.Fatal(err)
+	}
+	planetest.Eventually(t, func() string {
+		if c := l.cloneState(1); c == nil || !c.Independent {
+			return c.String()
+		}
+		return ""
+	})
+	l.spec.Source = nil
+	l.good(1, l.cntlr(1, 1))
+	for _, g := range append(srcCNs, srcDNs...) {
+		g.stop()
+	}
+	l.move(1, 0)
+	shows(t, "the clone on SPDK", l.disk(0), base)
 }
 
 // TestRealCloneWithoutItsSource: while its source is away a clone has path errors for what
@@ -206,6 +321,14 @@ func TestRealCloneWithoutItsSource(t *testing.T) {
 	case !errors.As(err, &st) || !st.IsPath():
 		t.Errorf("a read of what is not copied: %v", err)
 	}
+	planetest.Eventually(t, func() string {
+		for _, why := range l.states(0) {
+			if strings.Contains(why, "does not go on: no controller of it can be reached, at 127.0.0.1 port "+src.cns[0].port) {
+				return ""
+			}
+		}
+		return fmt.Sprint("the clone says ", l.states(0))
+	})
 	srcCNs[0].start()
 	planetest.Eventually(t, func() string {
 		for _, st := range src.settled(0, src.cntlr(0, 0)) {

@@ -32,6 +32,9 @@ func (s *sim) create() error {
 		}
 		s.log.printf("arrays are %s", s.redundancy)
 	}
+	if err := s.createFilling(ctx); err != nil {
+		return err
+	}
 	cns, dns := len(s.of("cn")), len(s.of("dn"))
 	arrays := 1 + s.rng.IntN(2)
 	if s.cfg.story != nil {
@@ -173,6 +176,9 @@ func (s *sim) discover() {
 		hosts := slices.Clone(s.hosts)
 		for _, c := range s.clonesThat(inUse) {
 			hosts = append(hosts, c.h)
+		}
+		if s.filled != nil {
+			hosts = append(hosts, s.filled.h)
 		}
 		for i, h := range hosts {
 			if i >= len(s.hosts) && h.stopped() {

@@ -88,6 +88,10 @@
 // the rest stays what its source was, whatever happens to either, and a snapshot from which it is
 // copied is not deleted until it has all. At the end it has, and what it was copied from has gone.
 //
+// One more array is thin and grows by itself, with a host that fills it slowly (fill.go). It always has
+// the room that it says it has; when all is well it has grown, and when its host goes on it is never
+// full below its limit, nor gets more than that.
+//
 // # Stories
 //
 // What a seed finds depends on the order of goroutines, so what must happen is not

@@ -28,6 +28,7 @@ type host struct {
 	turns  bool              // workers take turns
 	few    bool              // they write to one in three blocks
 	first  uint64            // they write numbers above it
+	own    bool              // it has no workers, and no blocks but those of its vol
 	stop   bool              // no new commands
 	over   bool              // and no attempts at old ones
 	rest   bool              // no new commands for a while
@@ -160,6 +161,11 @@ func (h *host) try(cmd planetest.Command, most int) (value uint64, attempts int,
 		switch status {
 		case planetest.OK:
 			return value, attempts, true
+		case planetest.CapacityExceeded:
+			if h.own {
+				return 0, attempts, false
+			}
+			h.s.ledger.Wrong("%s sees %q from %s, and its array is not thin", h.name, status, p.at)
 		case planetest.PathError, planetest.Inaccessible:
 		default:
 			h.s.ledger.Wrong("%s sees %q from %s: no host can do anything about that", h.name, status, p.at)
@@ -290,11 +296,11 @@ func (k *worker) step() {
 // writeAs writes a number to a block until that is acknowledged; false when the run ended before.
 func (h *host) writeAs(block, number uint64) bool {
 	h.sends(block, number)
-	_, n := h.do(planetest.Command{Write: true, Off: h.off(block), Value: number})
-	if n > 0 {
+	_, n, ok := h.try(planetest.Command{Write: true, Off: h.off(block), Value: number}, -1)
+	if n > 0 && ok {
 		h.s.ledger.Ack(h.array, block, number)
 	}
-	return n > 0
+	return n > 0 && ok
 }
 
 func (h *host) command(block uint64) planetest.Command { return planetest.Command{Off: h.off(block)} }

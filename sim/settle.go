@@ -38,6 +38,10 @@ func (s *sim) settle() time.Duration {
 	for _, c := range s.clonesThat(inUse) {
 		hosts = append(hosts, c.h)
 	}
+	if s.filled != nil {
+		s.fillUp()
+		hosts = append(hosts, s.filled.h)
+	}
 	for _, h := range hosts {
 		_ = s.lookUp(h) // the addresses that it should have now
 		if at := h.lost(); at != "" {
@@ -175,6 +179,9 @@ func (s *sim) unwellArray(tx store.Reader, da *vda.DA) (string, error) {
 		return "", err
 	}
 	if why := unwellClone(da, exps); why != "" {
+		return why, nil
+	}
+	if why := s.unwellFilling(da); why != "" {
 		return why, nil
 	}
 	primaries, live := 0, 0

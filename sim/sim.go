@@ -43,7 +43,7 @@ type Config struct {
 	// Changes has an administrator change redundancies and move vds beside the faults.
 	Changes bool
 	// Volumes has him snapshot arrays, one or all at once, roll back to snapshots, delete them, have
-	// arrays grow and get more disks, and clone them.
+	// arrays grow and get more disks, and clone them. One more array grows by itself.
 	Volumes bool
 	// Redundancy is that of the hosts' arrays: "none", "mirror:2", "mirror:3", or
 	// "any" for what the seed decides. Default "none". Data planes of SPDK's kind have
@@ -58,6 +58,8 @@ type Config struct {
 	// NoFill and ZeroOutside break what clones read, likewise, and Unguarded what keeps a snapshot from
 	// which a clone is copied.
 	NoFill, ZeroOutside, Unguarded bool
+	// NoRoom breaks what more disks are for, likewise.
+	NoRoom bool
 	// NoHold breaks their hold of I/O, likewise.
 	NoHold bool
 	// CopyRate bounds what a mirror copies and repairs, in bytes per second. Default:
@@ -114,6 +116,7 @@ type sim struct {
 	nodes      []*simNode
 	hosts      []*host
 	clones     []*clone
+	filled     *filling // nil: there is none
 	admin      *client.Client
 	faults     map[string]int
 	looks      int        // hosts that looked at snapshots
@@ -176,7 +179,7 @@ func (s *sim) build() error {
 	s.planes = planetest.NewLive(planetest.Live{
 		Path: s.net.Path, Service: s.service, Wrote: s.ledger.Wrote, Admitted: s.ledger.Admitted, Removed: s.removed, NoFence: s.cfg.NoFence,
 		NoSettle: s.cfg.NoSettle, ForGood: s.cfg.ForGood, Acked: s.acked, Break: s.cfg.Break, CopyRate: s.copyRate(), Meets: s.meets,
-		NoCopy: s.cfg.NoCopy, OldData: s.cfg.OldData, NoHold: s.cfg.NoHold, NoFill: s.cfg.NoFill,
+		NoCopy: s.cfg.NoCopy, OldData: s.cfg.OldData, NoHold: s.cfg.NoHold, NoFill: s.cfg.NoFill, NoRoom: s.cfg.NoRoom,
 		ZeroOutside: s.cfg.ZeroOutside, CloneRate: s.cloneRate(), DiskBytes: s.diskBytes(),
 	})
 	if err := s.openDB(); err != nil {
@@ -219,6 +222,9 @@ func (s *sim) build() error {
 		if s.cfg.story == nil {
 			h.run()
 		}
+	}
+	if s.filled != nil {
+		s.filled.h.work.Go(s.fill)
 	}
 	go s.discover()
 	time.Sleep(3 * time.Second) // the first beats
@@ -287,6 +293,9 @@ func (s *sim) close() {
 	}
 	for _, c := range s.clones {
 		c.h.end()
+	}
+	if s.filled != nil {
+		s.filled.h.end()
 	}
 	for _, d := range s.daemons {
 		d.kill()

@@ -11,8 +11,9 @@ import (
 // it makes; what is checked is the same.
 type story struct {
 	dns, cns int
-	arrays   int // default 1
-	stripes  int // vds or mirrors per array; default 1
+	arrays   int  // default 1
+	stripes  int  // vds or mirrors per array; default 1
+	fills    bool // there is an array that grows by itself, and is filled
 	// replaceAfter is the monitors' flag; default theirs.
 	replaceAfter time.Duration
 	tell         func(s *sim)

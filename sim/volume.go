@@ -82,7 +82,7 @@ const (
 // diskBytes is the size of disks that have room for it.
 func (s *sim) diskBytes() uint64 {
 	if s.cfg.Volumes {
-		return roomFor * planetest.DiskBytes
+		return 2 * roomFor * planetest.DiskBytes
 	}
 	return planetest.DiskBytes
 }
@@ -135,6 +135,9 @@ func unsure(err error) bool {
 // blocks are all that a host has written to.
 func (h *host) blocks() []uint64 {
 	all := slices.Clone(h.vol.grown)
+	if h.own {
+		return all
+	}
 	for b := range uint64(workers * blocksPerWorker) {
 		all = append(all, b)
 	}

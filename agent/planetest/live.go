@@ -41,6 +41,8 @@ type Live struct {
 	// NoFill has a write to a part of what a clone does not have yet make zeros of the rest, and
 	// ZeroOutside what a clone cannot read at the moment be zeros, likewise.
 	NoFill, ZeroOutside bool
+	// NoRoom has an lvstore on more disks not have more room, likewise.
+	NoRoom bool
 	// NoHold has an lvol's I/O go on while it is said to be held for snapshots of several.
 	NoHold bool
 	// DiskBytes is the size of each aio disk. Default: the constant of that name.

@@ -76,7 +76,9 @@ func (p *Plane) growLvstore(a *params) (any, error) {
 	if err := p.touch(b, true); err != nil {
 		return nil, err
 	}
-	s.total = max(s.total, b.blocks*4096/s.cluster-1)
+	if p.c.live == nil || !p.c.live.NoRoom {
+		s.total = max(s.total, b.blocks*4096/s.cluster-1)
+	}
 	return true, nil
 }
 
@@ -116,7 +118,7 @@ func (p *Plane) createLvol(a *params) (any, error) {
 	l := &lvol{name: a.LvolName, uuid: newUUID(""), clusters: (a.SizeInMiB<<20 + s.cluster - 1) / s.cluster, medium: &Medium{under: b.medium}}
 	l.made = l.clusters * s.cluster
 	l.held = l.clusters
-	if a.Thin {
+	if l.thin = a.Thin; l.thin {
 		l.held = 0
 	}
 	if l.held > s.free() {
@@ -211,7 +213,7 @@ func (p *Plane) takeSnapshot(a *params) (id string, release func(), err error) {
 	switch {
 	case l == nil:
 		return "", nil, errNoDev
-	case l.readOnly, l.outside != nil:
+	case l.readOnly, l.outside != nil, l.thin && p.c.live != nil:
 		return "", nil, jsonrpc.Errno(syscall.EINVAL, "")
 	case s.lvols[a.SnapshotName] != nil || p.pending[a.SnapshotName] > 0:
 		return "", nil, errExists

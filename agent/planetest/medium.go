@@ -42,16 +42,21 @@ type store struct {
 	total      uint64 // clusters
 	lvols      map[string]*lvol
 	places     uint64 // how many blocks have got a place of their own
+
+	given uint64   // how many clusters thin volumes have been given
+	spare []uint64 // those that nobody has taken
 }
 
 type lvol struct {
 	name, uuid string
 	clusters   uint64 // its size
 	medium     *Medium
-	held       uint64   // clusters that are its own
-	parent     *lvol    // the snapshot that it is a clone of
-	readOnly   bool     // it is a snapshot
-	outside    *outside // of a clone of a bdev that is not an lvol here; nil: it stands for itself
+	held       uint64            // clusters that are its own
+	parent     *lvol             // the snapshot that it is a clone of
+	readOnly   bool              // it is a snapshot
+	thin       bool              // it has only the clusters that have been written
+	given      map[uint64]uint64 // where its clusters are, of a thin one on a live cluster
+	outside    *outside          // of a clone of a bdev that is not an lvol here; nil: it stands for itself
 
 	// Of an array's, on a live cluster: see share.go.
 	made uint64            // its size when it was made; blocks below it are at their own offsets at first

@@ -68,6 +68,9 @@ func (p *Plane) shared(b, base *bdev, s *store, cmd Command) (uint64, Status) {
 	if cmd.Write {
 		p.c.written[off] = true
 	}
+	if l.thin {
+		return p.thinly(l, base, s, cmd)
+	}
 	if l.lacks(off, s) {
 		if !cmd.Write {
 			return p.readOutside(l, off)

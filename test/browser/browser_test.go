@@ -60,10 +60,10 @@ type window struct {
 	complaints []string // of the browser, such as what the policy forbade
 }
 
-func open(t *testing.T, url string) *window {
+func open(t *testing.T, url string, options ...chromedp.ExecAllocatorOption) *window {
 	t.Helper()
-	ctx, cancel := chromedp.NewExecAllocator(t.Context(), append(chromedp.DefaultExecAllocatorOptions[:],
-		chromedp.NoSandbox, chromedp.ExecPath(needed(t, "chromium")), chromedp.WindowSize(1200, 900))...)
+	options = append(options, chromedp.NoSandbox, chromedp.ExecPath(needed(t, "chromium")), chromedp.WindowSize(1200, 900))
+	ctx, cancel := chromedp.NewExecAllocator(t.Context(), append(chromedp.DefaultExecAllocatorOptions[:], options...)...)
 	t.Cleanup(cancel)
 	ctx, cancel = chromedp.NewContext(ctx)
 	t.Cleanup(cancel)

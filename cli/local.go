@@ -31,6 +31,7 @@ type options struct {
 	file               string // of a bundle
 	user, password     string // who logs in, and the file with the password
 	oidc               bool   // at the issuer
+	device             bool   // with a browser elsewhere
 	callbackPort       int    // that gets its answer
 }
 

@@ -26,14 +26,17 @@ var loginCommands = []local{
 			"then on. A session lasts 12 hours; logout ends it\nsooner. --ca-file, or the context's CA, says which cluster's portals get " +
 			"the password.\nWithout a context, one of the name default is made.\n\n--oidc shows a URL of the issuer that the portals know " +
 			"(vda_portal --oidc-issuer), to be opened\nin a browser on this machine. From another one, forward a port: " +
-			"ssh -L 8250:127.0.0.1:8250,\nand --callback-port 8250.",
+			"ssh -L 8250:127.0.0.1:8250,\nand --callback-port 8250. " +
+			"With --device it shows a URL and a code instead, which a browser on any\nmachine takes, if the issuer " +
+			"allows it (RFC 8628).",
 		example: "  vda_cli login --user ann --addr-port 192.168.0.11:9520 --ca-file vda-ca.crt\n  vda_cli login --user ann --context prod\n" +
-			"  vda_cli login --oidc --addr-port 192.168.0.11:9520 --ca-file vda-ca.crt",
+			"  vda_cli login --oidc --addr-port 192.168.0.11:9520 --ca-file vda-ca.crt\n  vda_cli login --oidc --device",
 		flags: func(fs *pflag.FlagSet, o *options) {
 			fs.StringVar(&o.user, "user", "", "`NAME` of the user; not given with --oidc, required without")
 			fs.StringVar(&o.password, "password-file", "-", "`FILE` with the password in its first line, mode 0600; - asks at the terminal, or "+
 				"reads standard input")
 			fs.BoolVar(&o.oidc, "oidc", false, "log in at the issuer of OpenID Connect, in a browser")
+			fs.BoolVar(&o.device, "device", false, "with --oidc: show a URL and a code for a browser on any other machine")
 			fs.IntVar(&o.callbackPort, "callback-port", 0, "TCP `PORT` of this machine, on 127.0.0.1, that gets the issuer's answer; 0 takes a "+
 				"free one")
 		}},
@@ -51,6 +54,10 @@ func login(s *session, cmd *cobra.Command, _ []string, o *options) error {
 	switch {
 	case o.oidc && (o.user != "" || cmd.Flags().Changed("password-file")):
 		return errors.New("--user and --password-file are not for --oidc: the issuer asks who logs in")
+	case !o.oidc && o.device:
+		return errors.New("--device is for --oidc alone")
+	case o.device && cmd.Flags().Changed("callback-port"):
+		return errors.New("--callback-port is not for --device: no browser comes back to this machine")
 	case !o.oidc && cmd.Flags().Changed("callback-port"):
 		return errors.New("--callback-port is for --oidc alone")
 	case o.callbackPort < 0 || o.callbackPort > 65535:
@@ -94,7 +101,11 @@ func login(s *session, cmd *cobra.Command, _ []string, o *options) error {
 	}
 	defer c.Close()
 	var reply *apiv1.LoginReply
-	if o.oidc {
+	if o.device {
+		if reply, err = loginDevice(cmd.Context(), apiv1.NewSecurityClient(c), s.stderr); err != nil {
+			return err
+		}
+	} else if o.oidc {
 		if reply, err = loginOIDC(cmd.Context(), apiv1.NewSecurityClient(c), o.callbackPort, s.stderr); err != nil {
 			return err
 		}

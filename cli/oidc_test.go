@@ -39,13 +39,15 @@ func TestLoginAtAnIssuer(t *testing.T) {
 		!strings.Contains(errs, "knows no issuer") {
 		t.Errorf("exit %d, %s", exit, errs)
 	}
-	login := func(browser func(at string)) (stdout, stderr string, exit int) {
+	h.refused("login --user ann --device --addr-port "+addr, "--device is for --oidc alone")
+	h.refused("login --oidc --device --callback-port 8250 --addr-port "+addr, "--callback-port is not for --device")
+	loginBy := func(how string, browser func(at string)) (stdout, stderr string, exit int) {
 		t.Helper()
 		r, w := io.Pipe()
 		var out bytes.Buffer
 		ended := make(chan int, 1)
 		go func() {
-			line := "login --oidc --addr-port " + addr + " --ca-file " + ca
+			line := "login --oidc " + how + " --addr-port " + addr + " --ca-file " + ca
 			code := Program().Run(context.Background(), program.Process{Args: strings.Fields(line),
 				Stdout: &out, Stderr: w, Getenv: func(name string) (string, bool) { v, is := h.env[name]; return v, is }})
 			w.Close()
@@ -60,6 +62,10 @@ func TestLoginAtAnIssuer(t *testing.T) {
 			}
 		}
 		return out.String(), said, <-ended
+	}
+	login := func(browser func(at string)) (stdout, stderr string, exit int) {
+		t.Helper()
+		return loginBy("", browser)
 	}
 	get := func(at string) int {
 		t.Helper()
@@ -94,5 +100,32 @@ func TestLoginAtAnIssuer(t *testing.T) {
 	out, errs, exit = login(func(at string) { get(i.Browse(t, at).String()) })
 	if exit == 0 || !strings.Contains(errs, "the issuer has logged nobody in: access_denied not <today>") {
 		t.Errorf("exit %d, %s%s", exit, out, errs)
+	}
+	i.Deny = false
+
+	// With a browser elsewhere.
+	i.Polls = []string{"authorization_pending"}
+	enter := func(at string) {
+		if _, code, there := strings.Cut(at, "?user_code="); there {
+			i.Confirm(t, code)
+		}
+	}
+	out, errs, exit = loginBy("--device", enter)
+	if exit != 0 || !strings.Contains(out, "oidc:ann is logged in with the role operator until ") ||
+		!strings.Contains(errs, i.URL+"/enter\nand enter the code ") || !strings.Contains(errs, " there within 10m0s. Enter no code that") {
+		t.Fatalf("exit %d, %s%s", exit, out, errs)
+	}
+	if out := h.ok("session list -o json"); !strings.Contains(out, `"user_name": "oidc:ann"`) {
+		t.Error(out)
+	}
+	h.ok("logout")
+	for problem, words := range map[string]string{
+		"access_denied": "who was asked in the browser has declined", "expired_token": "its code has expired",
+	} {
+		i.Polls = []string{problem}
+		if out, errs, exit = loginBy("--device", func(string) {}); exit == 0 || !strings.Contains(errs, words) ||
+			strings.Contains(errs, "<in its words>") {
+			t.Errorf("%s: exit %d, %s%s", problem, exit, out, errs)
+		}
 	}
 }

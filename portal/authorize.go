@@ -69,7 +69,9 @@ func (s *Server) authorize(ctx context.Context, call rpc.Call) error {
 	case rpc.Health(call.Method) || call.Method == apiv1.Security_Enrol_FullMethodName, // the request has the token
 		call.Method == apiv1.Security_Login_FullMethodName, // or the password, or a code
 		call.Method == apiv1.Security_LoginOidc_FullMethodName,
-		call.Method == apiv1.Security_GetLoginUrl_FullMethodName:
+		call.Method == apiv1.Security_GetLoginUrl_FullMethodName,
+		call.Method == apiv1.Security_BeginDeviceLogin_FullMethodName,
+		call.Method == apiv1.Security_PollDeviceLogin_FullMethodName:
 		return nil
 	case call.Method == apiv1.Security_Renew_FullMethodName:
 		if who.Kind == "" || who.Kind == pki.User {

@@ -27,6 +27,7 @@ const (
 // logins is what a portal needs for passwords.
 type logins struct {
 	hashing chan struct{}
+	devices guess.Limiter // logins by a browser elsewhere that are begun, by where they come from
 	origins guess.Limiter // wrong passwords by where they come from
 	names   guess.Limiter // and by whose they would be, for those who come from everywhere
 }
@@ -34,6 +35,7 @@ type logins struct {
 func newLogins() logins {
 	return logins{
 		hashing: make(chan struct{}, maxHashes),
+		devices: guess.Limiter{Most: 10, Forgiven: 10 * time.Second},
 		origins: guess.Limiter{Most: 10, Forgiven: 10 * time.Second},
 		names:   guess.Limiter{Most: 100, Forgiven: 10 * time.Second},
 	}

@@ -62,6 +62,55 @@ func (i issuer) LoginOidc(ctx context.Context, req *apiv1.LoginOidcRequest) (*ap
 	return i.s.begin(ctx, u.Name, func(store.Tx) (string, error) { return u.Role, nil })
 }
 
+// BeginDeviceLogin implements apiv1.SecurityServer. Each has the portal ask the issuer, so that they count as guesses do.
+func (i issuer) BeginDeviceLogin(ctx context.Context, _ *apiv1.BeginDeviceLoginRequest) (*apiv1.BeginDeviceLoginReply, error) {
+	o, err := i.oidc(ctx)
+	if err != nil {
+		return nil, err
+	}
+	if !i.s.logins.devices.Try(guess.Origin(rpc.CallOf(ctx).Peer)) {
+		return nil, errGuesses
+	}
+	d, err := o.BeginDevice(ctx)
+	if err != nil {
+		return nil, loginError(err)
+	}
+	return &apiv1.BeginDeviceLoginReply{UserCode: d.UserCode, VerificationUri: d.URI, VerificationUriComplete: d.Complete,
+		IntervalS: uint32(d.Interval.Seconds()), ExpiresS: uint32(d.Life.Seconds()), DeviceCode: d.Code}, nil
+}
+
+// PollDeviceLogin implements apiv1.SecurityServer. Codes that the issuer does not take, and polls that it finds too
+// many, count as wrong passwords do.
+func (i issuer) PollDeviceLogin(ctx context.Context, req *apiv1.PollDeviceLoginRequest) (*apiv1.PollDeviceLoginReply, error) {
+	o, err := i.oidc(ctx)
+	if err != nil {
+		return nil, err
+	}
+	from := guess.Origin(rpc.CallOf(ctx).Peer)
+	if !i.s.logins.origins.Try(from) {
+		return nil, errGuesses
+	}
+	u, err := o.PollDevice(ctx, req.DeviceCode)
+	var wait *oidc.Pending
+	if bad := (*oidc.RefusedError)(nil); errors.As(err, &bad) {
+		i.s.log.Warn("a login at the issuer was refused", "err", bad, "peer", rpc.CallOf(ctx).Peer)
+		return nil, loginError(err)
+	}
+	if errors.As(err, &wait) && wait.Slow {
+		return &apiv1.PollDeviceLoginReply{SlowDown: true}, nil
+	}
+	i.s.logins.origins.Right(from)
+	switch {
+	case wait != nil:
+		return &apiv1.PollDeviceLoginReply{}, nil
+	case err != nil:
+		return nil, loginError(err)
+	}
+	auditOf(ctx).by(rpc.Caller{Kind: rpc.User, Name: u.Name})
+	session, err := i.s.begin(ctx, u.Name, func(store.Tx) (string, error) { return u.Role, nil })
+	return &apiv1.PollDeviceLoginReply{Session: session}, err
+}
+
 // loginError gives what package oidc says the code that clients go by.
 func loginError(err error) error {
 	bad := (*oidc.RefusedError)(nil)

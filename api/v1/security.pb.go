@@ -523,6 +523,222 @@ func (x *LoginOidcRequest) GetRedirectUri() string {
 	return ""
 }
 
+type BeginDeviceLoginRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *BeginDeviceLoginRequest) Reset() {
+	*x = BeginDeviceLoginRequest{}
+	mi := &file_v1_security_proto_msgTypes[9]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *BeginDeviceLoginRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*BeginDeviceLoginRequest) ProtoMessage() {}
+
+func (x *BeginDeviceLoginRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_v1_security_proto_msgTypes[9]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use BeginDeviceLoginRequest.ProtoReflect.Descriptor instead.
+func (*BeginDeviceLoginRequest) Descriptor() ([]byte, []int) {
+	return file_v1_security_proto_rawDescGZIP(), []int{9}
+}
+
+type BeginDeviceLoginReply struct {
+	state                   protoimpl.MessageState `protogen:"open.v1"`
+	UserCode                string                 `protobuf:"bytes,1,opt,name=user_code,json=userCode,proto3" json:"user_code,omitempty"`                                                // what a person enters at verification_uri, and shows nobody else
+	VerificationUri         string                 `protobuf:"bytes,2,opt,name=verification_uri,json=verificationUri,proto3" json:"verification_uri,omitempty"`                           // https
+	VerificationUriComplete string                 `protobuf:"bytes,3,opt,name=verification_uri_complete,json=verificationUriComplete,proto3" json:"verification_uri_complete,omitempty"` // the same with the code in it; "": the issuer has none
+	IntervalS               uint32                 `protobuf:"varint,4,opt,name=interval_s,json=intervalS,proto3" json:"interval_s,omitempty"`                                            // seconds between two polls, at least
+	ExpiresS                uint32                 `protobuf:"varint,5,opt,name=expires_s,json=expiresS,proto3" json:"expires_s,omitempty"`                                               // seconds from now until the codes are of no use
+	DeviceCode              string                 `protobuf:"bytes,6,opt,name=device_code,json=deviceCode,proto3" json:"device_code,omitempty"`                                          // for PollDeviceLogin, of any portal; who has it gets the session
+	unknownFields           protoimpl.UnknownFields
+	sizeCache               protoimpl.SizeCache
+}
+
+func (x *BeginDeviceLoginReply) Reset() {
+	*x = BeginDeviceLoginReply{}
+	mi := &file_v1_security_proto_msgTypes[10]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *BeginDeviceLoginReply) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*BeginDeviceLoginReply) ProtoMessage() {}
+
+func (x *BeginDeviceLoginReply) ProtoReflect() protoreflect.Message {
+	mi := &file_v1_security_proto_msgTypes[10]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use BeginDeviceLoginReply.ProtoReflect.Descriptor instead.
+func (*BeginDeviceLoginReply) Descriptor() ([]byte, []int) {
+	return file_v1_security_proto_rawDescGZIP(), []int{10}
+}
+
+func (x *BeginDeviceLoginReply) GetUserCode() string {
+	if x != nil {
+		return x.UserCode
+	}
+	return ""
+}
+
+func (x *BeginDeviceLoginReply) GetVerificationUri() string {
+	if x != nil {
+		return x.VerificationUri
+	}
+	return ""
+}
+
+func (x *BeginDeviceLoginReply) GetVerificationUriComplete() string {
+	if x != nil {
+		return x.VerificationUriComplete
+	}
+	return ""
+}
+
+func (x *BeginDeviceLoginReply) GetIntervalS() uint32 {
+	if x != nil {
+		return x.IntervalS
+	}
+	return 0
+}
+
+func (x *BeginDeviceLoginReply) GetExpiresS() uint32 {
+	if x != nil {
+		return x.ExpiresS
+	}
+	return 0
+}
+
+func (x *BeginDeviceLoginReply) GetDeviceCode() string {
+	if x != nil {
+		return x.DeviceCode
+	}
+	return ""
+}
+
+type PollDeviceLoginRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	DeviceCode    string                 `protobuf:"bytes,1,opt,name=device_code,json=deviceCode,proto3" json:"device_code,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PollDeviceLoginRequest) Reset() {
+	*x = PollDeviceLoginRequest{}
+	mi := &file_v1_security_proto_msgTypes[11]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PollDeviceLoginRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PollDeviceLoginRequest) ProtoMessage() {}
+
+func (x *PollDeviceLoginRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_v1_security_proto_msgTypes[11]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PollDeviceLoginRequest.ProtoReflect.Descriptor instead.
+func (*PollDeviceLoginRequest) Descriptor() ([]byte, []int) {
+	return file_v1_security_proto_rawDescGZIP(), []int{11}
+}
+
+func (x *PollDeviceLoginRequest) GetDeviceCode() string {
+	if x != nil {
+		return x.DeviceCode
+	}
+	return ""
+}
+
+type PollDeviceLoginReply struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Session       *LoginReply            `protobuf:"bytes,1,opt,name=session,proto3" json:"session,omitempty"`                    // none: nobody has confirmed yet, or has been asked too often
+	SlowDown      bool                   `protobuf:"varint,2,opt,name=slow_down,json=slowDown,proto3" json:"slow_down,omitempty"` // 5 s more between two polls from now on
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PollDeviceLoginReply) Reset() {
+	*x = PollDeviceLoginReply{}
+	mi := &file_v1_security_proto_msgTypes[12]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PollDeviceLoginReply) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PollDeviceLoginReply) ProtoMessage() {}
+
+func (x *PollDeviceLoginReply) ProtoReflect() protoreflect.Message {
+	mi := &file_v1_security_proto_msgTypes[12]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PollDeviceLoginReply.ProtoReflect.Descriptor instead.
+func (*PollDeviceLoginReply) Descriptor() ([]byte, []int) {
+	return file_v1_security_proto_rawDescGZIP(), []int{12}
+}
+
+func (x *PollDeviceLoginReply) GetSession() *LoginReply {
+	if x != nil {
+		return x.Session
+	}
+	return nil
+}
+
+func (x *PollDeviceLoginReply) GetSlowDown() bool {
+	if x != nil {
+		return x.SlowDown
+	}
+	return false
+}
+
 type LogoutRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	unknownFields protoimpl.UnknownFields
@@ -531,7 +747,7 @@ type LogoutRequest struct {
 
 func (x *LogoutRequest) Reset() {
 	*x = LogoutRequest{}
-	mi := &file_v1_security_proto_msgTypes[9]
+	mi := &file_v1_security_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -543,7 +759,7 @@ func (x *LogoutRequest) String() string {
 func (*LogoutRequest) ProtoMessage() {}
 
 func (x *LogoutRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_security_proto_msgTypes[9]
+	mi := &file_v1_security_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -556,7 +772,7 @@ func (x *LogoutRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LogoutRequest.ProtoReflect.Descriptor instead.
 func (*LogoutRequest) Descriptor() ([]byte, []int) {
-	return file_v1_security_proto_rawDescGZIP(), []int{9}
+	return file_v1_security_proto_rawDescGZIP(), []int{13}
 }
 
 type LogoutReply struct {
@@ -567,7 +783,7 @@ type LogoutReply struct {
 
 func (x *LogoutReply) Reset() {
 	*x = LogoutReply{}
-	mi := &file_v1_security_proto_msgTypes[10]
+	mi := &file_v1_security_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -579,7 +795,7 @@ func (x *LogoutReply) String() string {
 func (*LogoutReply) ProtoMessage() {}
 
 func (x *LogoutReply) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_security_proto_msgTypes[10]
+	mi := &file_v1_security_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -592,7 +808,7 @@ func (x *LogoutReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LogoutReply.ProtoReflect.Descriptor instead.
 func (*LogoutReply) Descriptor() ([]byte, []int) {
-	return file_v1_security_proto_rawDescGZIP(), []int{10}
+	return file_v1_security_proto_rawDescGZIP(), []int{14}
 }
 
 type Issued struct {
@@ -606,7 +822,7 @@ type Issued struct {
 
 func (x *Issued) Reset() {
 	*x = Issued{}
-	mi := &file_v1_security_proto_msgTypes[11]
+	mi := &file_v1_security_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -618,7 +834,7 @@ func (x *Issued) String() string {
 func (*Issued) ProtoMessage() {}
 
 func (x *Issued) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_security_proto_msgTypes[11]
+	mi := &file_v1_security_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -631,7 +847,7 @@ func (x *Issued) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Issued.ProtoReflect.Descriptor instead.
 func (*Issued) Descriptor() ([]byte, []int) {
-	return file_v1_security_proto_rawDescGZIP(), []int{11}
+	return file_v1_security_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *Issued) GetCertificate() string {
@@ -667,7 +883,7 @@ type ClusterSecurity struct {
 
 func (x *ClusterSecurity) Reset() {
 	*x = ClusterSecurity{}
-	mi := &file_v1_security_proto_msgTypes[12]
+	mi := &file_v1_security_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -679,7 +895,7 @@ func (x *ClusterSecurity) String() string {
 func (*ClusterSecurity) ProtoMessage() {}
 
 func (x *ClusterSecurity) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_security_proto_msgTypes[12]
+	mi := &file_v1_security_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -692,7 +908,7 @@ func (x *ClusterSecurity) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ClusterSecurity.ProtoReflect.Descriptor instead.
 func (*ClusterSecurity) Descriptor() ([]byte, []int) {
-	return file_v1_security_proto_rawDescGZIP(), []int{12}
+	return file_v1_security_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *ClusterSecurity) GetSecured() bool {
@@ -728,7 +944,7 @@ type RevokedMember struct {
 
 func (x *RevokedMember) Reset() {
 	*x = RevokedMember{}
-	mi := &file_v1_security_proto_msgTypes[13]
+	mi := &file_v1_security_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -740,7 +956,7 @@ func (x *RevokedMember) String() string {
 func (*RevokedMember) ProtoMessage() {}
 
 func (x *RevokedMember) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_security_proto_msgTypes[13]
+	mi := &file_v1_security_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -753,7 +969,7 @@ func (x *RevokedMember) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RevokedMember.ProtoReflect.Descriptor instead.
 func (*RevokedMember) Descriptor() ([]byte, []int) {
-	return file_v1_security_proto_rawDescGZIP(), []int{13}
+	return file_v1_security_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *RevokedMember) GetKind() string {
@@ -815,7 +1031,23 @@ const file_v1_security_proto_rawDesc = "" +
 	"\x04code\x18\x01 \x01(\tB\x03\x80\x01\x01R\x04code\x12(\n" +
 	"\rcode_verifier\x18\x02 \x01(\tB\x03\x80\x01\x01R\fcodeVerifier\x12\x19\n" +
 	"\x05nonce\x18\x03 \x01(\tB\x03\x80\x01\x01R\x05nonce\x12!\n" +
-	"\fredirect_uri\x18\x04 \x01(\tR\vredirectUri\"\x0f\n" +
+	"\fredirect_uri\x18\x04 \x01(\tR\vredirectUri\"\x19\n" +
+	"\x17BeginDeviceLoginRequest\"\xfd\x01\n" +
+	"\x15BeginDeviceLoginReply\x12\x1b\n" +
+	"\tuser_code\x18\x01 \x01(\tR\buserCode\x12)\n" +
+	"\x10verification_uri\x18\x02 \x01(\tR\x0fverificationUri\x12:\n" +
+	"\x19verification_uri_complete\x18\x03 \x01(\tR\x17verificationUriComplete\x12\x1d\n" +
+	"\n" +
+	"interval_s\x18\x04 \x01(\rR\tintervalS\x12\x1b\n" +
+	"\texpires_s\x18\x05 \x01(\rR\bexpiresS\x12$\n" +
+	"\vdevice_code\x18\x06 \x01(\tB\x03\x80\x01\x01R\n" +
+	"deviceCode\">\n" +
+	"\x16PollDeviceLoginRequest\x12$\n" +
+	"\vdevice_code\x18\x01 \x01(\tB\x03\x80\x01\x01R\n" +
+	"deviceCode\"a\n" +
+	"\x14PollDeviceLoginReply\x12,\n" +
+	"\asession\x18\x01 \x01(\v2\x12.vda.v1.LoginReplyR\asession\x12\x1b\n" +
+	"\tslow_down\x18\x02 \x01(\bR\bslowDown\"\x0f\n" +
 	"\rLogoutRequest\"\r\n" +
 	"\vLogoutReply\"o\n" +
 	"\x06Issued\x12 \n" +
@@ -829,13 +1061,15 @@ const file_v1_security_proto_rawDesc = "" +
 	"\rRevokedMember\x12\x12\n" +
 	"\x04kind\x18\x01 \x01(\tR\x04kind\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\tR\x04name\x12\x1b\n" +
-	"\tbefore_us\x18\x03 \x01(\x03R\bbeforeUs2\xd9\x02\n" +
+	"\tbefore_us\x18\x03 \x01(\x03R\bbeforeUs2\xfe\x03\n" +
 	"\bSecurity\x121\n" +
 	"\x05Enrol\x12\x14.vda.v1.EnrolRequest\x1a\x12.vda.v1.EnrolReply\x121\n" +
 	"\x05Renew\x12\x14.vda.v1.RenewRequest\x1a\x12.vda.v1.RenewReply\x121\n" +
 	"\x05Login\x12\x14.vda.v1.LoginRequest\x1a\x12.vda.v1.LoginReply\x12C\n" +
 	"\vGetLoginUrl\x12\x1a.vda.v1.GetLoginUrlRequest\x1a\x18.vda.v1.GetLoginUrlReply\x129\n" +
-	"\tLoginOidc\x12\x18.vda.v1.LoginOidcRequest\x1a\x12.vda.v1.LoginReply\x124\n" +
+	"\tLoginOidc\x12\x18.vda.v1.LoginOidcRequest\x1a\x12.vda.v1.LoginReply\x12R\n" +
+	"\x10BeginDeviceLogin\x12\x1f.vda.v1.BeginDeviceLoginRequest\x1a\x1d.vda.v1.BeginDeviceLoginReply\x12O\n" +
+	"\x0fPollDeviceLogin\x12\x1e.vda.v1.PollDeviceLoginRequest\x1a\x1c.vda.v1.PollDeviceLoginReply\x124\n" +
 	"\x06Logout\x12\x15.vda.v1.LogoutRequest\x1a\x13.vda.v1.LogoutReplyB0Z.github.com/virtual-disk-array/vda/api/v1;apiv1b\x06proto3"
 
 var (
@@ -850,45 +1084,54 @@ func file_v1_security_proto_rawDescGZIP() []byte {
 	return file_v1_security_proto_rawDescData
 }
 
-var file_v1_security_proto_msgTypes = make([]protoimpl.MessageInfo, 14)
+var file_v1_security_proto_msgTypes = make([]protoimpl.MessageInfo, 18)
 var file_v1_security_proto_goTypes = []any{
-	(*EnrolRequest)(nil),       // 0: vda.v1.EnrolRequest
-	(*EnrolReply)(nil),         // 1: vda.v1.EnrolReply
-	(*RenewRequest)(nil),       // 2: vda.v1.RenewRequest
-	(*RenewReply)(nil),         // 3: vda.v1.RenewReply
-	(*LoginRequest)(nil),       // 4: vda.v1.LoginRequest
-	(*LoginReply)(nil),         // 5: vda.v1.LoginReply
-	(*GetLoginUrlRequest)(nil), // 6: vda.v1.GetLoginUrlRequest
-	(*GetLoginUrlReply)(nil),   // 7: vda.v1.GetLoginUrlReply
-	(*LoginOidcRequest)(nil),   // 8: vda.v1.LoginOidcRequest
-	(*LogoutRequest)(nil),      // 9: vda.v1.LogoutRequest
-	(*LogoutReply)(nil),        // 10: vda.v1.LogoutReply
-	(*Issued)(nil),             // 11: vda.v1.Issued
-	(*ClusterSecurity)(nil),    // 12: vda.v1.ClusterSecurity
-	(*RevokedMember)(nil),      // 13: vda.v1.RevokedMember
+	(*EnrolRequest)(nil),            // 0: vda.v1.EnrolRequest
+	(*EnrolReply)(nil),              // 1: vda.v1.EnrolReply
+	(*RenewRequest)(nil),            // 2: vda.v1.RenewRequest
+	(*RenewReply)(nil),              // 3: vda.v1.RenewReply
+	(*LoginRequest)(nil),            // 4: vda.v1.LoginRequest
+	(*LoginReply)(nil),              // 5: vda.v1.LoginReply
+	(*GetLoginUrlRequest)(nil),      // 6: vda.v1.GetLoginUrlRequest
+	(*GetLoginUrlReply)(nil),        // 7: vda.v1.GetLoginUrlReply
+	(*LoginOidcRequest)(nil),        // 8: vda.v1.LoginOidcRequest
+	(*BeginDeviceLoginRequest)(nil), // 9: vda.v1.BeginDeviceLoginRequest
+	(*BeginDeviceLoginReply)(nil),   // 10: vda.v1.BeginDeviceLoginReply
+	(*PollDeviceLoginRequest)(nil),  // 11: vda.v1.PollDeviceLoginRequest
+	(*PollDeviceLoginReply)(nil),    // 12: vda.v1.PollDeviceLoginReply
+	(*LogoutRequest)(nil),           // 13: vda.v1.LogoutRequest
+	(*LogoutReply)(nil),             // 14: vda.v1.LogoutReply
+	(*Issued)(nil),                  // 15: vda.v1.Issued
+	(*ClusterSecurity)(nil),         // 16: vda.v1.ClusterSecurity
+	(*RevokedMember)(nil),           // 17: vda.v1.RevokedMember
 }
 var file_v1_security_proto_depIdxs = []int32{
-	11, // 0: vda.v1.EnrolReply.issued:type_name -> vda.v1.Issued
-	11, // 1: vda.v1.RenewReply.issued:type_name -> vda.v1.Issued
-	12, // 2: vda.v1.Issued.security:type_name -> vda.v1.ClusterSecurity
-	13, // 3: vda.v1.ClusterSecurity.revoked:type_name -> vda.v1.RevokedMember
-	0,  // 4: vda.v1.Security.Enrol:input_type -> vda.v1.EnrolRequest
-	2,  // 5: vda.v1.Security.Renew:input_type -> vda.v1.RenewRequest
-	4,  // 6: vda.v1.Security.Login:input_type -> vda.v1.LoginRequest
-	6,  // 7: vda.v1.Security.GetLoginUrl:input_type -> vda.v1.GetLoginUrlRequest
-	8,  // 8: vda.v1.Security.LoginOidc:input_type -> vda.v1.LoginOidcRequest
-	9,  // 9: vda.v1.Security.Logout:input_type -> vda.v1.LogoutRequest
-	1,  // 10: vda.v1.Security.Enrol:output_type -> vda.v1.EnrolReply
-	3,  // 11: vda.v1.Security.Renew:output_type -> vda.v1.RenewReply
-	5,  // 12: vda.v1.Security.Login:output_type -> vda.v1.LoginReply
-	7,  // 13: vda.v1.Security.GetLoginUrl:output_type -> vda.v1.GetLoginUrlReply
-	5,  // 14: vda.v1.Security.LoginOidc:output_type -> vda.v1.LoginReply
-	10, // 15: vda.v1.Security.Logout:output_type -> vda.v1.LogoutReply
-	10, // [10:16] is the sub-list for method output_type
-	4,  // [4:10] is the sub-list for method input_type
-	4,  // [4:4] is the sub-list for extension type_name
-	4,  // [4:4] is the sub-list for extension extendee
-	0,  // [0:4] is the sub-list for field type_name
+	15, // 0: vda.v1.EnrolReply.issued:type_name -> vda.v1.Issued
+	15, // 1: vda.v1.RenewReply.issued:type_name -> vda.v1.Issued
+	5,  // 2: vda.v1.PollDeviceLoginReply.session:type_name -> vda.v1.LoginReply
+	16, // 3: vda.v1.Issued.security:type_name -> vda.v1.ClusterSecurity
+	17, // 4: vda.v1.ClusterSecurity.revoked:type_name -> vda.v1.RevokedMember
+	0,  // 5: vda.v1.Security.Enrol:input_type -> vda.v1.EnrolRequest
+	2,  // 6: vda.v1.Security.Renew:input_type -> vda.v1.RenewRequest
+	4,  // 7: vda.v1.Security.Login:input_type -> vda.v1.LoginRequest
+	6,  // 8: vda.v1.Security.GetLoginUrl:input_type -> vda.v1.GetLoginUrlRequest
+	8,  // 9: vda.v1.Security.LoginOidc:input_type -> vda.v1.LoginOidcRequest
+	9,  // 10: vda.v1.Security.BeginDeviceLogin:input_type -> vda.v1.BeginDeviceLoginRequest
+	11, // 11: vda.v1.Security.PollDeviceLogin:input_type -> vda.v1.PollDeviceLoginRequest
+	13, // 12: vda.v1.Security.Logout:input_type -> vda.v1.LogoutRequest
+	1,  // 13: vda.v1.Security.Enrol:output_type -> vda.v1.EnrolReply
+	3,  // 14: vda.v1.Security.Renew:output_type -> vda.v1.RenewReply
+	5,  // 15: vda.v1.Security.Login:output_type -> vda.v1.LoginReply
+	7,  // 16: vda.v1.Security.GetLoginUrl:output_type -> vda.v1.GetLoginUrlReply
+	5,  // 17: vda.v1.Security.LoginOidc:output_type -> vda.v1.LoginReply
+	10, // 18: vda.v1.Security.BeginDeviceLogin:output_type -> vda.v1.BeginDeviceLoginReply
+	12, // 19: vda.v1.Security.PollDeviceLogin:output_type -> vda.v1.PollDeviceLoginReply
+	14, // 20: vda.v1.Security.Logout:output_type -> vda.v1.LogoutReply
+	13, // [13:21] is the sub-list for method output_type
+	5,  // [5:13] is the sub-list for method input_type
+	5,  // [5:5] is the sub-list for extension type_name
+	5,  // [5:5] is the sub-list for extension extendee
+	0,  // [0:5] is the sub-list for field type_name
 }
 
 func init() { file_v1_security_proto_init() }
@@ -902,7 +1145,7 @@ func file_v1_security_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_v1_security_proto_rawDesc), len(file_v1_security_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   14,
+			NumMessages:   18,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

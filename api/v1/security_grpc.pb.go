@@ -21,12 +21,14 @@ import (
 const _ = grpc.SupportPackageIsVersion9
 
 const (
-	Security_Enrol_FullMethodName       = "/vda.v1.Security/Enrol"
-	Security_Renew_FullMethodName       = "/vda.v1.Security/Renew"
-	Security_Login_FullMethodName       = "/vda.v1.Security/Login"
-	Security_GetLoginUrl_FullMethodName = "/vda.v1.Security/GetLoginUrl"
-	Security_LoginOidc_FullMethodName   = "/vda.v1.Security/LoginOidc"
-	Security_Logout_FullMethodName      = "/vda.v1.Security/Logout"
+	Security_Enrol_FullMethodName            = "/vda.v1.Security/Enrol"
+	Security_Renew_FullMethodName            = "/vda.v1.Security/Renew"
+	Security_Login_FullMethodName            = "/vda.v1.Security/Login"
+	Security_GetLoginUrl_FullMethodName      = "/vda.v1.Security/GetLoginUrl"
+	Security_LoginOidc_FullMethodName        = "/vda.v1.Security/LoginOidc"
+	Security_BeginDeviceLogin_FullMethodName = "/vda.v1.Security/BeginDeviceLogin"
+	Security_PollDeviceLogin_FullMethodName  = "/vda.v1.Security/PollDeviceLogin"
+	Security_Logout_FullMethodName           = "/vda.v1.Security/Logout"
 )
 
 // SecurityClient is the client API for Security service.
@@ -45,6 +47,11 @@ type SecurityClient interface {
 	GetLoginUrl(ctx context.Context, in *GetLoginUrlRequest, opts ...grpc.CallOption) (*GetLoginUrlReply, error)
 	// LoginOidc trades the code that the issuer has answered for a token as Login gives it.
 	LoginOidc(ctx context.Context, in *LoginOidcRequest, opts ...grpc.CallOption) (*LoginReply, error)
+	// BeginDeviceLogin begins a login at that issuer by a browser that is elsewhere (RFC 8628).
+	BeginDeviceLogin(ctx context.Context, in *BeginDeviceLoginRequest, opts ...grpc.CallOption) (*BeginDeviceLoginReply, error)
+	// PollDeviceLogin asks whether that login has come to its end, no more often than in interval_s.
+	// That it was refused, or has expired, is an error.
+	PollDeviceLogin(ctx context.Context, in *PollDeviceLoginRequest, opts ...grpc.CallOption) (*PollDeviceLoginReply, error)
 	// Logout ends the session whose token the call shows.
 	Logout(ctx context.Context, in *LogoutRequest, opts ...grpc.CallOption) (*LogoutReply, error)
 }
@@ -107,6 +114,26 @@ func (c *securityClient) LoginOidc(ctx context.Context, in *LoginOidcRequest, op
 	return out, nil
 }
 
+func (c *securityClient) BeginDeviceLogin(ctx context.Context, in *BeginDeviceLoginRequest, opts ...grpc.CallOption) (*BeginDeviceLoginReply, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(BeginDeviceLoginReply)
+	err := c.cc.Invoke(ctx, Security_BeginDeviceLogin_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *securityClient) PollDeviceLogin(ctx context.Context, in *PollDeviceLoginRequest, opts ...grpc.CallOption) (*PollDeviceLoginReply, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(PollDeviceLoginReply)
+	err := c.cc.Invoke(ctx, Security_PollDeviceLogin_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 func (c *securityClient) Logout(ctx context.Context, in *LogoutRequest, opts ...grpc.CallOption) (*LogoutReply, error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(LogoutReply)
@@ -133,6 +160,11 @@ type SecurityServer interface {
 	GetLoginUrl(context.Context, *GetLoginUrlRequest) (*GetLoginUrlReply, error)
 	// LoginOidc trades the code that the issuer has answered for a token as Login gives it.
 	LoginOidc(context.Context, *LoginOidcRequest) (*LoginReply, error)
+	// BeginDeviceLogin begins a login at that issuer by a browser that is elsewhere (RFC 8628).
+	BeginDeviceLogin(context.Context, *BeginDeviceLoginRequest) (*BeginDeviceLoginReply, error)
+	// PollDeviceLogin asks whether that login has come to its end, no more often than in interval_s.
+	// That it was refused, or has expired, is an error.
+	PollDeviceLogin(context.Context, *PollDeviceLoginRequest) (*PollDeviceLoginReply, error)
 	// Logout ends the session whose token the call shows.
 	Logout(context.Context, *LogoutRequest) (*LogoutReply, error)
 	mustEmbedUnimplementedSecurityServer()
@@ -159,6 +191,12 @@ func (UnimplementedSecurityServer) GetLoginUrl(context.Context, *GetLoginUrlRequ
 }
 func (UnimplementedSecurityServer) LoginOidc(context.Context, *LoginOidcRequest) (*LoginReply, error) {
 	return nil, status.Error(codes.Unimplemented, "method LoginOidc not implemented")
+}
+func (UnimplementedSecurityServer) BeginDeviceLogin(context.Context, *BeginDeviceLoginRequest) (*BeginDeviceLoginReply, error) {
+	return nil, status.Error(codes.Unimplemented, "method BeginDeviceLogin not implemented")
+}
+func (UnimplementedSecurityServer) PollDeviceLogin(context.Context, *PollDeviceLoginRequest) (*PollDeviceLoginReply, error) {
+	return nil, status.Error(codes.Unimplemented, "method PollDeviceLogin not implemented")
 }
 func (UnimplementedSecurityServer) Logout(context.Context, *LogoutRequest) (*LogoutReply, error) {
 	return nil, status.Error(codes.Unimplemented, "method Logout not implemented")
@@ -274,6 +312,42 @@ func _Security_LoginOidc_Handler(srv interface{}, ctx context.Context, dec func(
 	return interceptor(ctx, in, info, handler)
 }
 
+func _Security_BeginDeviceLogin_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(BeginDeviceLoginRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(SecurityServer).BeginDeviceLogin(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: Security_BeginDeviceLogin_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(SecurityServer).BeginDeviceLogin(ctx, req.(*BeginDeviceLoginRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _Security_PollDeviceLogin_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(PollDeviceLoginRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(SecurityServer).PollDeviceLogin(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: Security_PollDeviceLogin_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(SecurityServer).PollDeviceLogin(ctx, req.(*PollDeviceLoginRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 func _Security_Logout_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
 	in := new(LogoutRequest)
 	if err := dec(in); err != nil {
@@ -318,6 +392,14 @@ var Security_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "LoginOidc",
 			Handler:    _Security_LoginOidc_Handler,
+		},
+		{
+			MethodName: "BeginDeviceLogin",
+			Handler:    _Security_BeginDeviceLogin_Handler,
+		},
+		{
+			MethodName: "PollDeviceLogin",
+			Handler:    _Security_PollDeviceLogin_Handler,
 		},
 		{
 			MethodName: "Logout",

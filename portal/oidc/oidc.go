@@ -1,8 +1,8 @@
 // Package oidc logs users in at an issuer of OpenID Connect, by the authorization code flow with
-// PKCE. It keeps nothing of a login between URL and Login: who logs in, a browser's session or
-// vda_cli, keeps the state, the nonce and the verifier, so that any portal can finish what
-// another one has begun. What a user may do follows from a claim of the ID token; a user
-// whose claim names no role is refused.
+// PKCE, or by a browser on another machine (device.go). It keeps nothing of a login between URL
+// and Login: a browser's session or vda_cli keeps the state, the nonce and the verifier, or the
+// device code, so that any portal can finish what another one has begun. What a user may do
+// follows from a claim of the ID token; a user whose claim names no role is refused.
 package oidc
 
 import (
@@ -293,7 +293,7 @@ func (i *Issuer) Login(ctx context.Context, a Answer) (User, error) {
 	if err := checkRedirect(a.RedirectURI); err != nil {
 		return User{}, err
 	}
-	if a.Code == "" || len(a.Code) > 8192 {
+	if a.Code == "" || len(a.Code) > maxCode {
 		return User{}, vda.Errorf(vda.InvalidArgument, "code has %d characters; it is what the issuer has answered", len(a.Code))
 	}
 	release, err := i.enter()
@@ -311,8 +311,7 @@ func (i *Issuer) Login(ctx context.Context, a Answer) (User, error) {
 	}
 	raw, ok := tokens.Extra("id_token").(string)
 	if !ok {
-		return User{}, vda.Errorf(vda.FailedPrecondition, "the issuer %s gave no ID token: the client %s must be one of OpenID Connect",
-			i.cfg.Issuer, i.cfg.ClientID)
+		return User{}, i.noToken()
 	}
 	return i.user(ctx, p, raw, a.Nonce)
 }
@@ -325,10 +324,19 @@ func (i *Issuer) notExchanged(err error) error {
 	case answer.ErrorCode == "invalid_grant":
 		return refused("the issuer does not take the code: it was used, has expired, or is of another login; log in again")
 	case answer.ErrorCode == "invalid_client" || answer.ErrorCode == "unauthorized_client":
-		return vda.Errorf(vda.FailedPrecondition, "the issuer %s refuses the portal itself (%s): --oidc-client-id %s and the secret of "+
-			"--oidc-client-secret-file must be those of a client there", i.cfg.Issuer, answer.ErrorCode, i.cfg.ClientID)
+		return i.notClient(answer.ErrorCode)
 	}
 	return refused("the issuer does not take the code (%s); log in again", vda.Shorten(answer.ErrorCode, 60))
+}
+
+func (i *Issuer) notClient(code string) error {
+	return vda.Errorf(vda.FailedPrecondition, "the issuer %s refuses the portal itself (%s): --oidc-client-id %s and the secret of "+
+		"--oidc-client-secret-file must be those of a client there", i.cfg.Issuer, code, i.cfg.ClientID)
+}
+
+func (i *Issuer) noToken() error {
+	return vda.Errorf(vda.FailedPrecondition, "the issuer %s gave no ID token: the client %s must be one of OpenID Connect",
+		i.cfg.Issuer, i.cfg.ClientID)
 }
 
 // heard notes why signatures cannot be verified, which the library hands on as a text.

@@ -16,6 +16,7 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -37,11 +38,17 @@ type Issuer struct {
 	Sign func(claims map[string]any) string
 	// Deny has nobody logged in.
 	Deny bool
+	// NoDevices has no logins by a browser elsewhere; InForm takes the client's secret in forms alone.
+	NoDevices, InForm bool
+	// Polls are the errors that polls of such logins get, one each, before Confirm counts.
+	Polls []string
 
 	key *rsa.PrivateKey
 
 	mu    sync.Mutex
 	codes map[string]url.Values // what a code was asked for with
+	// devices are logins by a browser elsewhere: by device code, the user code, or "" once confirmed.
+	devices map[string]string
 }
 
 // New starts an issuer.
@@ -51,12 +58,13 @@ func New(t *testing.T) *Issuer {
 	if err != nil {
 		t.Fatal(err)
 	}
-	i := &Issuer{key: key, codes: map[string]url.Values{}}
+	i := &Issuer{key: key, codes: map[string]url.Values{}, devices: map[string]string{}}
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /.well-known/openid-configuration", i.configuration)
 	mux.HandleFunc("GET /keys", i.keys)
 	mux.HandleFunc("GET /auth", i.auth)
 	mux.HandleFunc("POST /token", i.token)
+	mux.HandleFunc("POST /device", i.device)
 	i.Server = httptest.NewTLSServer(mux)
 	t.Cleanup(i.Close)
 	return i
@@ -98,8 +106,12 @@ func answer(w http.ResponseWriter, status int, v any) {
 }
 
 func (i *Issuer) configuration(w http.ResponseWriter, _ *http.Request) {
-	answer(w, 200, map[string]any{"issuer": i.URL, "authorization_endpoint": i.URL + "/auth", "token_endpoint": i.URL + "/token",
-		"jwks_uri": i.URL + "/keys", "id_token_signing_alg_values_supported": []string{"RS256", "HS256", "none"}})
+	conf := map[string]any{"issuer": i.URL, "authorization_endpoint": i.URL + "/auth", "token_endpoint": i.URL + "/token",
+		"jwks_uri": i.URL + "/keys", "id_token_signing_alg_values_supported": []string{"RS256", "HS256", "none"}}
+	if !i.NoDevices {
+		conf["device_authorization_endpoint"] = i.URL + "/device"
+	}
+	answer(w, 200, conf)
 }
 
 func (i *Issuer) keys(w http.ResponseWriter, _ *http.Request) {
@@ -130,7 +142,63 @@ func (i *Issuer) auth(w http.ResponseWriter, r *http.Request) {
 	http.Redirect(w, r, back.String(), http.StatusFound)
 }
 
-func (i *Issuer) token(w http.ResponseWriter, r *http.Request) {
+// device begins a login by a browser elsewhere.
+func (i *Issuer) device(w http.ResponseWriter, r *http.Request) {
+	if !i.isClient(w, r) {
+		return
+	}
+	if !strings.Contains(" "+r.PostFormValue("scope")+" ", " openid ") {
+		answer(w, 400, map[string]string{"error": "invalid_scope"})
+		return
+	}
+	code, user := rand.Text(), rand.Text()[:4]+"-"+rand.Text()[:4]
+	i.mu.Lock()
+	i.devices[code] = user
+	i.mu.Unlock()
+	answer(w, 200, map[string]any{"device_code": code, "user_code": user, "verification_uri": i.URL + "/enter",
+		"verification_uri_complete": i.URL + "/enter?user_code=" + user, "expires_in": 600, "interval": 1})
+}
+
+// Confirm is a person who enters a code and logs in.
+func (i *Issuer) Confirm(t *testing.T, userCode string) {
+	t.Helper()
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	for code, user := range i.devices {
+		if user == userCode {
+			i.devices[code] = ""
+			return
+		}
+	}
+	t.Fatalf("the issuer knows no code %q", userCode)
+}
+
+// deviceToken answers a poll: the codes of RFC 8628, section 3.5.
+func (i *Issuer) deviceToken(w http.ResponseWriter, code string) (done bool) {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	user, known := i.devices[code]
+	problem := ""
+	switch {
+	case !known:
+		problem = "invalid_grant"
+	case len(i.Polls) > 0:
+		problem, i.Polls = i.Polls[0], i.Polls[1:]
+	case i.Deny:
+		problem = "access_denied"
+	case user != "":
+		problem = "authorization_pending"
+	}
+	if problem != "" {
+		answer(w, 400, map[string]string{"error": problem, "error_description": "<in its words>"})
+		return false
+	}
+	delete(i.devices, code)
+	return true
+}
+
+// isClient answers who is not the client.
+func (i *Issuer) isClient(w http.ResponseWriter, r *http.Request) bool {
 	id, secret, basic := r.BasicAuth()
 	if basic {
 		id, _ = url.QueryUnescape(id)
@@ -138,8 +206,21 @@ func (i *Issuer) token(w http.ResponseWriter, r *http.Request) {
 	} else {
 		id, secret = r.PostFormValue("client_id"), r.PostFormValue("client_secret")
 	}
-	if id != ClientID || secret != Secret {
+	if id != ClientID || secret != Secret || basic && i.InForm {
 		answer(w, 401, map[string]string{"error": "invalid_client"})
+		return false
+	}
+	return true
+}
+
+func (i *Issuer) token(w http.ResponseWriter, r *http.Request) {
+	if !i.isClient(w, r) {
+		return
+	}
+	if r.PostFormValue("grant_type") == "urn:ietf:params:oauth:grant-type:device_code" {
+		if i.deviceToken(w, r.PostFormValue("device_code")) {
+			i.grant(w, "")
+		}
 		return
 	}
 	i.mu.Lock()
@@ -151,9 +232,17 @@ func (i *Issuer) token(w http.ResponseWriter, r *http.Request) {
 		answer(w, 400, map[string]string{"error": "invalid_grant"})
 		return
 	}
+	i.grant(w, asked.Get("nonce"))
+}
+
+// grant answers with tokens.
+func (i *Issuer) grant(w http.ResponseWriter, nonce string) {
 	now := time.Now().Unix()
-	claims := map[string]any{"iss": i.URL, "aud": ClientID, "sub": "ann", "iat": now, "exp": now + 300, "nonce": asked.Get("nonce"),
+	claims := map[string]any{"iss": i.URL, "aud": ClientID, "sub": "ann", "iat": now, "exp": now + 300,
 		"groups": []string{"everybody", "storage-operators"}}
+	if nonce != "" {
+		claims["nonce"] = nonce
+	}
 	if i.Claims != nil {
 		i.Claims(claims)
 	}

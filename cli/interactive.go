@@ -2,9 +2,11 @@ package cli
 
 import (
 	"bufio"
+	"cmp"
 	"errors"
 	"fmt"
 	"io"
+	"os"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -21,7 +23,8 @@ func interactiveCommands() []local {
 		{verb: "interactive", short: "Take commands, one per line, until exit or the end of the input", run: interact,
 			long: "\nEach line is what would stand behind vda_cli. The flags that every command has, given here,\nhold for all lines, which may " +
 				"have their own. What begins with # is left out. Of a script, a\nfailed line ends it, with that line's exit status; a person " +
-				"at a terminal goes on.",
+				"at a terminal goes on.\nThere, Tab completes commands, flags and names that the portal knows, and the arrow keys bring\nback " +
+				"lines of before; Ctrl-C throws a line away, Ctrl-D and exit end it.",
 			example: "  vda_cli interactive --context prod\n  vda_cli interactive --addr-port 192.168.0.11:9520 -o table < commands"},
 	}
 }
@@ -38,23 +41,26 @@ func interact(s *session, cmd *cobra.Command, _ []string, _ *options) error {
 		}
 	})
 	in, person := cmd.InOrStdin(), s.screen(s.stdout) && program.Terminal(cmd.InOrStdin())
-	lines := bufio.NewScanner(in)
-	lines.Buffer(nil, maxLine)
 	proc := program.Process{Stdout: s.stdout, Stderr: s.stderr, Getenv: func(name string) (string, bool) {
 		v := program.Getenv(cmd.Context(), name)
 		return v, v != ""
 	}}
-	if person {
+	var from lines = newScript(in)
+	if f, is := in.(*os.File); is && person {
 		proc.Stdin = in // a line is read when it is whole: what follows is the command's
+		from = newPrompt(cmd.Context(), f, s.stdout, func(words []string, begun string) []string {
+			return s.completions(cmd.Context(), proc, common, words, begun)
+		})
 	}
 	for number := 1; ; number++ {
-		if person {
-			fmt.Fprint(s.stdout, "vda> ")
-		}
-		if !lines.Scan() {
+		line, err := from.next()
+		if errors.Is(err, io.EOF) {
 			break
 		}
-		words, err := splitLine(lines.Text())
+		if err != nil {
+			return fmt.Errorf("the commands cannot be read on: %w", cause(err))
+		}
+		words, err := splitLine(line)
 		switch {
 		case err != nil:
 			err = fmt.Errorf("line %d: %w", number, err)
@@ -87,10 +93,23 @@ func interact(s *session, cmd *cobra.Command, _ []string, _ *options) error {
 	if person {
 		fmt.Fprintln(s.stdout)
 	}
-	if err := lines.Err(); err != nil && !errors.Is(err, io.EOF) {
-		return fmt.Errorf("the commands cannot be read on: %w", cause(err))
-	}
 	return nil
+}
+
+// script reads lines of a file or pipe.
+type script struct{ *bufio.Scanner }
+
+func newScript(in io.Reader) script {
+	s := script{bufio.NewScanner(in)}
+	s.Buffer(nil, maxLine)
+	return s
+}
+
+func (s script) next() (string, error) {
+	if s.Scan() {
+		return s.Text(), nil
+	}
+	return "", cmp.Or(s.Err(), io.EOF)
 }
 
 // splitLine splits a line into words as a shell does, without anything else of one: quotes keep what

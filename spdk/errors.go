@@ -104,6 +104,12 @@ func IsNoSpace(err error) bool {
 // IsBusy reports that what a call is about is being changed by another call.
 func IsBusy(err error) bool { return Code(err) == -int(syscall.EBUSY) }
 
+// IsTryAgain reports -11, or what bdev_set_qos_limit says for it: another code with its text.
+func IsTryAgain(err error) bool {
+	var e *RPCError
+	return errors.As(err, &e) && (e.Code == -int(syscall.EAGAIN) || strings.HasSuffix(e.Message, "Resource temporarily unavailable"))
+}
+
 // IsInvalidParams reports -32602, nvmf_* calls' answer to an unknown
 // subsystem or namespace, to a duplicate listener and the like.
 func IsInvalidParams(err error) bool { return Code(err) == jsonrpc.CodeInvalidParams }

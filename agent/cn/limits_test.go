@@ -126,6 +126,61 @@ func (l *lab) limits(c spdk.API) spdk.RateLimits {
 	return b.AssignedRateLimits
 }
 
+// TestLimitsOfAnArrayThatIsNotExported: SPDK sets the limits of a volume that is not exported once, and
+// does not change them; the error says what they wait for, and that is so. vda_tgt changes them.
+func TestLimitsOfAnArrayThatIsNotExported(t *testing.T) {
+	t.Run("model", func(t *testing.T) {
+		inBubble(t, 1, false, func(l *lab) {
+			changeLimits(l, true, func() spdk.RateLimits { return l.limits(l.cns[0].plane.Client()) })
+		})
+	})
+	planes(t, func(t *testing.T, spdkDN, spdkCN bool) {
+		l, _, cnTgts := reals(t, 1, false, spdkDN, spdkCN)
+		c, err := spdk.New(spdk.Config{Socket: cnTgts[0].socket})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer c.Close()
+		changeLimits(l, spdkCN, func() spdk.RateLimits { return l.limits(c.API) })
+	})
+}
+
+func changeLimits(l *lab, onSPDK bool, have func() spdk.RateLimits) {
+	exps := l.spec.Exps
+	l.spec.Exps = nil
+	l.spec.Limits = &apiv1.Limits{RMbytesPerSec: 3}
+	l.up(0)
+	l.spec.Create = false
+	want := spdk.RateLimits{RMbytesPerSec: 3}
+	if got := have(); got != want {
+		l.Errorf("the limits are %+v", got)
+	}
+	l.spec.Limits = &apiv1.Limits{RMbytesPerSec: 5}
+	waits := false
+	for _, s := range l.settled(0, l.cntlr(0, 0)) {
+		waits = waits || s.Error && strings.Contains(s.ErrorMsg, "SPDK, does that only while the array is exported")
+	}
+	if !onSPDK {
+		want.RMbytesPerSec = 5
+	}
+	if got := have(); waits != onSPDK || got != want {
+		l.Errorf("without an exporter the limits are %+v, waiting: %t", got, waits)
+	}
+	l.spec.Exps = exps
+	want.RMbytesPerSec = 5
+	planetest.Eventually(l, func() string {
+		for _, s := range l.settled(0, l.cntlr(0, 0)) {
+			if s.Error {
+				return s.ErrorMsg
+			}
+		}
+		if got := have(); got != want {
+			return fmt.Sprintf("exported, the limits are %+v", got)
+		}
+		return ""
+	})
+}
+
 // TestRealLimits: what hosts do by the primary and by a secondary together stays
 // below the array's limit, before and after the primary has moved, however long that
 // takes on the machine; and I/O goes on.

@@ -49,10 +49,11 @@ func (p *pass) primary(ctx context.Context) {
 		return
 	}
 	snapshots{p}.keep(ctx)
-	p.limit(ctx)
+	unlimited := p.limit(ctx)
 	if err := (exporters{p}).make(ctx); err != nil {
 		p.failAll(err)
 	}
+	p.limitAgain(ctx, unlimited)
 	p.widen(ctx)
 	p.grow(ctx)
 	p.absorb(ctx)

@@ -79,6 +79,12 @@ func discoverDisks(r *rig) {
 	for _, path := range []string{free, ext, copied, behind} {
 		before[path] = r.content(path)
 	}
+	if r.spdk { // which passes no flush on
+		if d := r.discovered(t.Context())[loop]; d == nil || d.State != "cache" || !strings.Contains(d.Why, "volatile write cache") {
+			t.Errorf("%s, which has a write cache: %v", loop, d)
+		}
+		uncached(t, loop)
+	}
 	all := r.discovered(t.Context())
 	for path, want := range map[string]struct{ state, kind, why string }{
 		free:                           {"free", "file", ""},
@@ -124,6 +130,20 @@ func discoverDisks(r *rig) {
 	if d := all[behind]; d == nil || d.State != "pd" || !strings.Contains(d.Why, "shares its blocks with "+loop) {
 		t.Errorf("the file behind a pd: %v", d)
 	}
+}
+
+// uncached has the kernel say of a loop device, for as long as the test takes, that it has no write cache.
+func uncached(t *testing.T, dev string) {
+	t.Helper()
+	at := filepath.Join("/sys/block", filepath.Base(dev), "queue", "write_cache")
+	if err := os.WriteFile(at, []byte("write through"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := os.WriteFile(at, []byte("write back"), 0o644); err != nil {
+			t.Error(err)
+		}
+	})
 }
 
 // stuck is a machine on which one disk does not open until it is let go.

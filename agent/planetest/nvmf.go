@@ -172,6 +172,16 @@ func (s *subsystem) listens(addr string) bool {
 	return slices.ContainsFunc(s.ListenAddresses, func(l spdk.TransportID) bool { return l.TrAddr+":"+l.TrSvcID == addr })
 }
 
+// exported reports that a bdev is behind a namespace.
+func (p *Plane) exported(b *bdev) bool {
+	for _, s := range p.subs {
+		if len(s.Namespaces) > 0 && s.Namespaces[0].BdevName == b.name {
+			return true
+		}
+	}
+	return false
+}
+
 // leaving reports that a host that was removed has commands under way, as vda_tgt
 // looks for that when a host is admitted.
 func (s *subsystem) leaving() bool {

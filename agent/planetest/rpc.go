@@ -196,8 +196,11 @@ func init() {
 		"vda_get_log":     {false, func(p *Plane, _ *params) (any, error) { return map[string]any{"log": p.log}, nil }},
 		"bdev_set_qos_limit": {true, func(p *Plane, a *params) (any, error) {
 			b := p.bdev(a.Name)
-			if b == nil {
+			switch {
+			case b == nil:
 				return nil, errNoDev
+			case !p.swaps && b.limits != (spdk.RateLimits{}) && !p.exported(b):
+				return nil, jsonrpc.Errno(syscall.EAGAIN, "")
 			}
 			b.limits = a.RateLimits
 			return true, nil

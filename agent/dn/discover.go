@@ -101,9 +101,10 @@ func (a *Agent) glance(ctx context.Context, c disk.Candidate) *apiv1.Disk {
 	g := a.glances[id.Now]
 	if g == nil {
 		g = &glance{id: id, done: make(chan struct{})}
+		before := a.glancesAt(id)
 		a.glances[id.Now] = g
 		go func() {
-			d := a.lookAt(ctx, c, id)
+			d := a.lookAfter(ctx, before, c, id)
 			a.mu.Lock()
 			defer a.mu.Unlock()
 			g.d = d
@@ -127,22 +128,41 @@ func (a *Agent) settleGlances(ctx context.Context, id disk.ID) {
 	defer cancel()
 	for {
 		a.mu.Lock()
-		var g *glance
-		for _, other := range a.glances {
-			if sameBlocks(id, other.id) {
-				g = other
-			}
-		}
+		under := a.glancesAt(id)
 		a.mu.Unlock()
-		if g == nil {
+		if len(under) == 0 {
 			return
 		}
 		select {
-		case <-g.done:
+		case <-under[0].done:
 		case <-ctx.Done():
 			return // opening says what the matter is
 		}
 	}
+}
+
+// glancesAt are the looks under way at a disk, or at one that shares its blocks. The caller holds a.mu.
+func (a *Agent) glancesAt(id disk.ID) []*glance {
+	var under []*glance
+	for _, g := range a.glances {
+		if sameBlocks(id, g.id) {
+			under = append(under, g)
+		}
+	}
+	return under
+}
+
+// lookAfter is lookAt once the looks before it have ended: they hold the blocks that they share with
+// this disk, which would seem to be another program's.
+func (a *Agent) lookAfter(ctx context.Context, before []*glance, c disk.Candidate, id disk.ID) *apiv1.Disk {
+	for _, g := range before {
+		select {
+		case <-g.done:
+		case <-ctx.Done():
+			return notRead(c)
+		}
+	}
+	return a.lookAt(ctx, c, id)
 }
 
 func sameBlocks(a, b disk.ID) bool {

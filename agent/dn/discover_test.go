@@ -222,3 +222,49 @@ func TestDisksThatHang(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// together is a machine on which looks at two disks meet, if they may: each waits a little for the other.
+type together struct {
+	disk.Machine
+	file, loop string
+	opened     chan struct{} // the file is
+}
+
+func (m together) Open(path string) (disk.Device, error) {
+	const aLittle = 300 * time.Millisecond
+	if path == m.loop {
+		select {
+		case <-m.opened:
+		case <-time.After(aLittle):
+		}
+	}
+	d, err := m.Machine.Open(path)
+	if path == m.file {
+		close(m.opened)
+		time.Sleep(2 * aLittle)
+	}
+	return d, err
+}
+
+// TestLooksAtSharedBlocks: the look at a file, which locks it, does not make a loop device over it seem to
+// be in use.
+func TestLooksAtSharedBlocks(t *testing.T) {
+	r := newRig(t)
+	if err := r.a.Close(); err != nil {
+		t.Fatal(err)
+	}
+	file := r.file("behind", 64*mib, 0, "")
+	loop := disktest.Loop(t, file)
+	r.disks = together{Machine: local.Machine{Folders: []string{r.folder, "/dev"}}, file: file, loop: loop, opened: make(chan struct{})}
+	r.startAgent()
+	if msg := r.sync(pdOf(1, aioConf(r.file("first", 64*mib, 0, ""), ""))); msg != "" {
+		t.Fatal(msg)
+	}
+	all := r.discovered(t.Context())
+	if d := all[loop]; d == nil || d.State != "free" {
+		t.Errorf("the loop device: %v", d)
+	}
+	if d := all[file]; d == nil || d.State != "used" || !strings.Contains(d.Why, "it is behind "+loop) {
+		t.Errorf("the file: %v", d)
+	}
+}

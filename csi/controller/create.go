@@ -142,8 +142,12 @@ func (c *Controller) DeleteVolume(ctx context.Context, req *csi.DeleteVolumeRequ
 	} else if err != nil {
 		return nil, err
 	}
-	if _, err := a.portal.DeleteDa(ctx, &apiv1.DeleteDaRequest{DaName: a.DaName}); err != nil && vda.KindOf(err) != vda.NotFound {
-		return nil, statusOf(err)
+	err = deleted(ctx, func(ctx context.Context) error {
+		_, err := a.portal.DeleteDa(ctx, &apiv1.DeleteDaRequest{DaName: a.DaName})
+		return err
+	})
+	if err != nil {
+		return nil, err
 	}
 	return &csi.DeleteVolumeResponse{}, nil
 }

@@ -202,9 +202,8 @@ func (c *Controller) DeleteVolumeGroupSnapshot(ctx context.Context, req *csi.Del
 		return nil, err
 	}
 	for _, m := range members {
-		_, err := p.DeleteSnap(ctx, &apiv1.DeleteSnapRequest{DaName: m.DaName, SnapName: m.SnapName})
-		if err != nil && vda.KindOf(err) != vda.NotFound {
-			return nil, statusOf(err)
+		if err := deleteSnap(ctx, p, m.DaName, m.SnapName); err != nil {
+			return nil, err
 		}
 	}
 	return &csi.DeleteVolumeGroupSnapshotResponse{}, nil

@@ -102,9 +102,8 @@ func (c *Controller) DeleteSnapshot(ctx context.Context, req *csi.DeleteSnapshot
 	if group := snapshot(id, s).GroupSnapshotId; group != "" {
 		return nil, refuse(codes.InvalidArgument, "snapshot %s is part of the group snapshot %s; it is deleted with that", req.SnapshotId, group)
 	}
-	_, err = a.portal.DeleteSnap(ctx, &apiv1.DeleteSnapRequest{DaName: a.DaName, SnapName: id.Snap})
-	if err != nil && vda.KindOf(err) != vda.NotFound {
-		return nil, statusOf(err)
+	if err := deleteSnap(ctx, a.portal, a.DaName, id.Snap); err != nil {
+		return nil, err
 	}
 	return &csi.DeleteSnapshotResponse{}, nil
 }

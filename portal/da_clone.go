@@ -168,16 +168,24 @@ func (s *Server) dropSnap(ctx context.Context, o *origin) {
 // way of. What no clone needs any more goes first then, rather than when monitors look next,
 // and for SettleTime it is waited for that nodes let go of it.
 func (s *Server) unlessSpent(ctx context.Context, daName string, deletion func() error) error {
+	return unlessSpent(ctx, s.cfg.SettleTime, deletion, func() (bool, error) { return s.sweepSources(ctx, daName) })
+}
+
+// unlessSpent: sweep reports that something went. A deletion is refused for good only when it is so
+// twice for the same reason: what was in its way may have gone by a monitor's hand between it and sweep.
+func unlessSpent(ctx context.Context, settle time.Duration, deletion func() error, sweep func() (went bool, err error)) error {
+	last := ""
 	for begin := time.Now(); ; {
 		err := deletion()
 		own := coded{}
 		if !errors.As(err, &own) || own.code != codeInUse && own.code != codeBusy {
 			return err
 		}
-		went, sweepErr := s.sweepSources(ctx, daName)
-		if sweepErr != nil || !went && own.code != codeBusy || time.Since(begin) >= s.cfg.SettleTime {
+		went, sweepErr := sweep()
+		if sweepErr != nil || !went && own.code != codeBusy && own.Error() == last || time.Since(begin) >= settle {
 			return err
 		}
+		last = own.Error()
 		select {
 		case <-ctx.Done():
 			return err

@@ -48,6 +48,9 @@ type Config struct {
 	// DiskErrorHold is for how long a disk node's pd is in error after the last I/O
 	// error of its disk. Default 1 h.
 	DiskErrorHold time.Duration
+	// PlaneUnit is the unit of systemd that the data plane runs as, whose journal a support bundle
+	// has when the data plane does not give its log away. Default: none.
+	PlaneUnit string
 	// CheckInterval is how often lost objects are looked for. Default 3 s.
 	CheckInterval time.Duration
 	// WatchInterval is how often the data plane's start id is looked at,
@@ -73,6 +76,8 @@ func (c *Config) Validate() error {
 		return fmt.Errorf("sock-wait %v must not be negative", c.SocketWait)
 	case c.DiskErrorHold < 0:
 		return fmt.Errorf("disk-error-hold %v must not be negative", c.DiskErrorHold)
+	case c.PlaneUnit != "" && !unitName.MatchString(c.PlaneUnit):
+		return fmt.Errorf("data-plane-unit %q must be the name of a unit of systemd, such as vda-dn-tgt.service", c.PlaneUnit)
 	}
 	if err := checkListener("listener-conf", &c.Address); err != nil {
 		return err

@@ -88,6 +88,8 @@ func (f *flags) add(fs *pflag.FlagSet) {
 	fs.BoolVar(&c.ForgetVersions, "forget-versions", false, "instead of serving, forget the version and terms in --state-dir, "+
 		"so that the next request is taken whatever its own are; see docs/daemons")
 	program.Typed(fs, "forget-versions")
+	fs.StringVar(&c.PlaneUnit, "data-plane-unit", "", "`UNIT` of systemd that the data plane runs as: of one that does not give its log away, "+
+		"as spdk_tgt, or does not answer, a support bundle has the unit's journal (default none)")
 	c.Member.AddEnrol(fs)
 	c.AddScrape(fs)
 	if f.app.Kind == "dn" {

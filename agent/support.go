@@ -44,9 +44,15 @@ func (n *Node) support(ctx context.Context, stateDir string) []support.File {
 			files = append(files, support.Failed("state/"+name, errors.New(reason.Full(err))))
 		}
 	}
-	has, err := n.Plane.probes.GetMethods(ctx, false)
+	asking, stop := context.WithTimeout(ctx, supportTime/2) // there is time for its log if it hangs
+	has, err := n.Plane.probes.GetMethods(asking, false)
+	stop()
 	if err != nil {
-		return append(files, support.Failed("data_plane/calls", errors.New(reason.Full(err))))
+		files = append(files, support.Failed("data_plane/calls", errors.New(reason.Full(err))))
+		if n.Cfg.PlaneUnit != "" {
+			files = append(files, n.planeLog(ctx, nil)) // it may say why
+		}
+		return files
 	}
 	files = append(files, n.planeLog(ctx, has))
 	for _, method := range supportCalls {
@@ -68,16 +74,24 @@ func (n *Node) support(ctx context.Context, stateDir string) []support.File {
 	return files
 }
 
-// planeLog is the end of the data plane's own log.
+// planeLog is the end of the data plane's own log: what it says itself if it has the method for that,
+// and else the journal of its unit.
 func (n *Node) planeLog(ctx context.Context, has []string) support.File {
 	const name = "data_plane/log.txt"
-	if !slices.Contains(has, "vda_get_log") {
-		return support.Clean(name, []byte("this data plane does not give its log away: it is where its standard error goes to, "+
-			"such as the journal of its unit\n"))
+	switch {
+	case slices.Contains(has, "vda_get_log"):
+		log, err := n.Plane.probes.VdaGetLog(ctx, support.MaxFile)
+		if err != nil {
+			return support.Failed(name, errors.New(reason.Full(err)))
+		}
+		return support.Clean(name, []byte(log))
+	case n.Cfg.PlaneUnit != "":
+		log, err := unitLog(ctx, n.Cfg.PlaneUnit, unitLogTime)
+		if err != nil {
+			return support.Failed(name, err)
+		}
+		return support.Clean(name, log)
 	}
-	log, err := n.Plane.probes.VdaGetLog(ctx, support.MaxFile)
-	if err != nil {
-		return support.Failed(name, errors.New(reason.Full(err)))
-	}
-	return support.Clean(name, []byte(log))
+	return support.Clean(name, []byte("this data plane does not give its log away: it is where its standard error goes to, "+
+		"such as the journal of its unit, which --data-plane-unit of the agent names\n"))
 }

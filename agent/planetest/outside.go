@@ -77,9 +77,10 @@ func (p *Plane) absorbLvol(a *params) (any, error) {
 			delete(p.fetches, l.uuid)
 		}
 	}()
-	clusters, copied := (l.outside.size+s.cluster-1)/s.cluster, uint64(0)
+	o := l.outside
+	clusters, copied := (o.size+s.cluster-1)/s.cluster, uint64(0)
 	for c := range clusters {
-		if l.outside.has[c] || copied*s.cluster >= a.SizeInMiB<<20 {
+		if o.has[c] || copied*s.cluster >= a.SizeInMiB<<20 {
 			continue
 		}
 		copied++
@@ -93,14 +94,16 @@ func (p *Plane) absorbLvol(a *params) (any, error) {
 			return nil, errIO
 		}
 	}
-	done := uint64(len(l.outside.has)) + l.clusters - clusters
-	if uint64(len(l.outside.has)) == clusters {
+	done := uint64(len(o.has)) + l.clusters - clusters
+	if uint64(len(o.has)) == clusters {
 		if err := p.touch(base, true); err != nil {
 			return nil, err
 		}
-		l.outside = nil
-		if a.Thick {
-			l.held = l.clusters
+		if l.outside == o { // or a primary of another term was faster
+			l.outside = nil
+			if a.Thick {
+				l.held = l.clusters
+			}
 		}
 	}
 	return spdk.LvolAbsorbed{Done: done, Total: l.clusters, Independent: l.outside == nil}, nil

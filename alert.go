@@ -29,6 +29,7 @@ const (
 	AlertNoMonitor  AlertCode = "monitor_missing"
 	AlertSpaceLow   AlertCode = "space_low"
 	AlertVersions   AlertCode = "data_plane_versions_differ"
+	AlertPlain      AlertCode = "cluster_plain"
 
 	AlertDASpaceFull AlertCode = "da_space_full"
 	AlertDASpaceLow  AlertCode = "da_space_low"
@@ -36,6 +37,9 @@ const (
 
 // SpaceLow is the share of a cluster's bytes below which too few are free.
 const SpaceLow = 0.1
+
+// ByPrometheus reports that Prometheus alone tells of an alert, and no monitor raises it.
+func (c AlertCode) ByPrometheus() bool { return c == AlertNoDatabase || c == AlertPlain }
 
 // AlertKinds has all codes, the gravest first. What monitors raise, the rules for Prometheus
 // and the runbook docs/alerts.md are made from it.
@@ -83,6 +87,10 @@ var AlertKinds = []struct {
 	{AlertVersions, SeverityWarning, "1h", "count by (kind) (count by (kind, data_plane) (vda_node_info)) > 1",
 		"Data planes of one kind of node have different versions, as in the middle of an upgrade.",
 		"Finish the upgrade; `vda_cli version` shows who has which."},
+	{AlertPlain, SeverityWarning, "5m", "min(vda_cluster_secured) == 0",
+		"The cluster is plain: anyone who reaches a port of a daemon can give it orders, up to deleting all data, and all is in the clear. " +
+			"Prometheus alone tells, and vda_cli status with a line: a plain cluster is well.",
+		"Secure it while it serves, as docs/security.md says, or keep it in a network of its own and silence this."},
 }
 
 // Severity is that of all alerts of the code; error for a code that is not known.

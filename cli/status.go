@@ -41,6 +41,9 @@ func statusText(w io.Writer, reply proto.Message) {
 	} else {
 		fmt.Fprintf(w, "The cluster is not well: %s.\n", illness(m))
 	}
+	if m.GetPlain() {
+		fmt.Fprintln(w, "It is plain: anyone who reaches a port can give orders, and all is in the clear; see docs/security.md.")
+	}
 	for _, p := range m.GetProblemList() {
 		fmt.Fprintln(w, "  -", p)
 	}

@@ -29,6 +29,7 @@ func desc(name, help string, labels ...string) *prometheus.Desc {
 var (
 	readableDesc = desc("vda_cluster_readable",
 		"1 when the database answered this scrape; else 0, and the other metrics of the cluster are missing.")
+	securedDesc  = desc("vda_cluster_secured", "1 when the cluster is secured for good; 0 when anyone who reaches a port can give orders.")
 	nodeInfoDesc = desc("vda_node_info", "1, with where a node's agent is, its failure domain and the version of its data plane as labels.",
 		"kind", "node", "addr", "location", "data_plane")
 	nodeHealthyDesc = desc("vda_node_healthy", "1 when a node is without an error, as the database has it; else 0.", "kind", "node")
@@ -54,7 +55,8 @@ var (
 	beatDesc     = desc("vda_monitor_last_beat_timestamp_seconds", "When a monitor has last told the database that it runs, in seconds "+
 		"since 1970; missing when none ever has.")
 	alertsDesc    = desc("vda_alerts", "Alerts that are raised, by code; docs/alerts.md has the codes.", "code")
-	clusterMetric = []*prometheus.Desc{readableDesc, nodeInfoDesc, nodeHealthyDesc, nodeOnlineDesc, nodeDrainDesc, primariesDesc, cntlrsDesc,
+	clusterMetric = []*prometheus.Desc{readableDesc, securedDesc,
+		nodeInfoDesc, nodeHealthyDesc, nodeOnlineDesc, nodeDrainDesc, primariesDesc, cntlrsDesc,
 		pdSizeDesc, pdFreeDesc, pdHealthyDesc, pdOnlineDesc, daSizeDesc, daPhysicalDesc, daThinDesc,
 		daSpaceDesc, daUsedDesc, daHealthyDesc, daStateDesc, daLackDesc, monitorsDesc, beatDesc, alertsDesc}
 )
@@ -88,6 +90,7 @@ func (c clusterMetrics) Collect(ch chan<- prometheus.Metric) {
 		return
 	}
 	show(readableDesc, 1)
+	show(securedDesc, one(v.secured))
 	show(monitorsDesc, float64(len(v.monitors)))
 	if !v.beat.IsZero() {
 		show(beatDesc, float64(v.beat.UnixMicro())/1e6)
@@ -97,7 +100,7 @@ func (c clusterMetrics) Collect(ch chan<- prometheus.Metric) {
 		raised[v.alerts[i].Code]++
 	}
 	for _, k := range vda.AlertKinds { // 0 is an answer too
-		if k.Code != vda.AlertNoDatabase { // who can tell it cannot read it
+		if !k.Code.ByPrometheus() {
 			show(alertsDesc, float64(raised[k.Code]), string(k.Code))
 		}
 	}

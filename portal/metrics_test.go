@@ -58,7 +58,7 @@ func TestMetrics(t *testing.T) {
 		return string(b)
 	}
 	text := page()
-	for _, want := range []string{`vda_cluster_readable 1`, `vda_node_healthy{kind="dn",node="dn0:9720"} 1`,
+	for _, want := range []string{`vda_cluster_readable 1`, `vda_cluster_secured 0`, `vda_node_healthy{kind="dn",node="dn0:9720"} 1`,
 		`vda_node_healthy{kind="dn",node="dn1:9720"} 0`, `vda_node_online{kind="cn",node="cn1:9820"} 1`, `vda_cn_controllers{node="cn0:9820"} 1`,
 		`vda_da_used_bytes{da="da0"} 4.194304e+06`, `vda_da_space_bytes{da="da0"} 8.388608e+06`, `vda_da_thin{da="da0"} 0`,
 		`vda_monitors 1`, `vda_alerts{code="node_down"} 1`,

@@ -25,6 +25,8 @@ var ruleCases = map[vda.AlertCode]struct {
 	labels string
 	quiet  []series
 }{
+	vda.AlertPlain: {fires: series{`vda_cluster_secured{instance="a"}`: "0x300"},
+		quiet: []series{{`vda_cluster_secured{instance="a"}`: "1x300"}}},
 	vda.AlertNoDatabase: {fires: series{`vda_cluster_readable{instance="a"}`: "0x300", `vda_cluster_readable{instance="b"}`: "0x300"},
 		quiet: []series{{`vda_cluster_readable{instance="a"}`: "0x300", `vda_cluster_readable{instance="b"}`: "1x300"}}},
 	vda.AlertDAError: {fires: series{`vda_da_healthy{da="da0"}`: "0x300", `vda_da_healthy{da="da1"}`: "1x300"}, labels: "da: da0",

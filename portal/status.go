@@ -37,8 +37,10 @@ type overview struct {
 	ailing        []ailing // those that are not healthy
 
 	alerts []vda.Alert
-	beat   time.Time       // the last of a monitor
-	exps   []*apiv1.ExpMsg // in error
+	beat   time.Time // the last of a monitor
+	// secured: calls in the clear are refused for good.
+	secured bool
+	exps    []*apiv1.ExpMsg // in error
 }
 
 // ailing is an array that is not healthy.
@@ -71,6 +73,11 @@ func (v *overview) read(tx store.Reader) error {
 	if v.beat, err = tx.LastBeat(); err != nil {
 		return err
 	}
+	security, err := tx.Security()
+	if err != nil {
+		return err
+	}
+	v.secured = security.Secured
 	ill := true
 	exps, _, err := tx.ListExp(store.ExpFilter{Error: &ill}, store.Page{Limit: maxLimit})
 	if err != nil {
@@ -119,7 +126,7 @@ func (v *overview) readAiling(tx store.Reader) error {
 
 func (v *overview) status(versions []*apiv1.VersionMsg) *apiv1.StatusMsg {
 	m := &apiv1.StatusMsg{NodeCountMsgList: v.nodes(versions), CapacityMsgList: v.capacity(), DaCountMsgList: v.arrays(),
-		VersionCountMsgList: countVersions(versions)}
+		VersionCountMsgList: countVersions(versions), Plain: !v.secured}
 	for i := range v.cns {
 		cn := &v.cns[i]
 		m.CnLoadMsgList = append(m.CnLoadMsgList, &apiv1.CnLoadMsg{CnName: cn.Name, PrimaryCnt: cn.PrimaryCount, CntlrCnt: cn.CntlrCount,

@@ -51,6 +51,16 @@ func TestStates(t *testing.T) {
 	}
 }
 
+// TestSocketIsItsOwnersAlone: who opens the socket can do anything; another mode is for an
+// operator to set.
+func TestSocketIsItsOwnersAlone(t *testing.T) {
+	p := start(t, Config{})
+	fi, err := os.Stat(p.Socket())
+	if err != nil || fi.Mode().Perm() != 0o600 {
+		t.Errorf("the socket has mode %v, %v", fi.Mode(), err)
+	}
+}
+
 func TestSocketInUse(t *testing.T) {
 	p := start(t, Config{})
 	tgt := must[*Target](t)(New(Config{RPCSocket: p.Socket(), Log: testLog()}))

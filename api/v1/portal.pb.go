@@ -8687,6 +8687,7 @@ type StatusMsg struct {
 	CnLoadMsgList       []*CnLoadMsg           `protobuf:"bytes,7,rep,name=cn_load_msg_list,json=cnLoadMsgList,proto3" json:"cn_load_msg_list,omitempty"`          // by name
 	VersionCountMsgList []*VersionCountMsg     `protobuf:"bytes,8,rep,name=version_count_msg_list,json=versionCountMsgList,proto3" json:"version_count_msg_list,omitempty"`
 	AlertMsgList        []*AlertMsg            `protobuf:"bytes,50,rep,name=alert_msg_list,json=alertMsgList,proto3" json:"alert_msg_list,omitempty"` // the gravest first
+	Plain               bool                   `protobuf:"varint,160,opt,name=plain,proto3" json:"plain,omitempty"`                                   // anyone who reaches a port of the cluster can give orders; no reason for it not to be well
 	unknownFields       protoimpl.UnknownFields
 	sizeCache           protoimpl.SizeCache
 }
@@ -8782,6 +8783,13 @@ func (x *StatusMsg) GetAlertMsgList() []*AlertMsg {
 		return x.AlertMsgList
 	}
 	return nil
+}
+
+func (x *StatusMsg) GetPlain() bool {
+	if x != nil {
+		return x.Plain
+	}
+	return false
 }
 
 type NodeCountMsg struct {
@@ -12071,7 +12079,7 @@ const file_v1_portal_proto_rawDesc = "" +
 	"\n" +
 	"reply_info\x18\x01 \x01(\v2\x11.vda.v1.ReplyInfoR\treplyInfo\x120\n" +
 	"\n" +
-	"status_msg\x18\x02 \x01(\v2\x11.vda.v1.StatusMsgR\tstatusMsg\"\xea\x03\n" +
+	"status_msg\x18\x02 \x01(\v2\x11.vda.v1.StatusMsgR\tstatusMsg\"\x81\x04\n" +
 	"\tStatusMsg\x12\x12\n" +
 	"\x04well\x18\x01 \x01(\bR\x04well\x12!\n" +
 	"\fproblem_list\x18\x02 \x03(\tR\vproblemList\x12\x1f\n" +
@@ -12082,7 +12090,8 @@ const file_v1_portal_proto_rawDesc = "" +
 	"\x11da_count_msg_list\x18\x06 \x03(\v2\x12.vda.v1.DaCountMsgR\x0edaCountMsgList\x12:\n" +
 	"\x10cn_load_msg_list\x18\a \x03(\v2\x11.vda.v1.CnLoadMsgR\rcnLoadMsgList\x12L\n" +
 	"\x16version_count_msg_list\x18\b \x03(\v2\x17.vda.v1.VersionCountMsgR\x13versionCountMsgList\x126\n" +
-	"\x0ealert_msg_list\x182 \x03(\v2\x10.vda.v1.AlertMsgR\falertMsgList\"x\n" +
+	"\x0ealert_msg_list\x182 \x03(\v2\x10.vda.v1.AlertMsgR\falertMsgList\x12\x15\n" +
+	"\x05plain\x18\xa0\x01 \x01(\bR\x05plain\"x\n" +
 	"\fNodeCountMsg\x12\x12\n" +
 	"\x04kind\x18\x01 \x01(\tR\x04kind\x12\x14\n" +
 	"\x05total\x18\x02 \x01(\rR\x05total\x12\x0e\n" +

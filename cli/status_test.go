@@ -30,7 +30,8 @@ func well(t *testing.T) (*portaltest.Cluster, *user) {
 func TestPoint1Status(t *testing.T) {
 	c, u := well(t)
 	out, _ := u.ok("status")
-	for _, want := range []string{"The cluster is well.\nIt is plain: anyone who reaches a port can give orders", "  dn       2   0", "  dn0:9720", "  all",
+	for _, want := range []string{"The cluster is well.\nIt is plain: anyone who reaches a port can give orders",
+		"  dn       2   0", "  dn0:9720", "  all",
 		"  healthy  1       16 MiB", "  cn0:9820  ", "  monitor"} {
 		if !strings.Contains(out, want) {
 			t.Errorf("status does not show %q:\n%s", want, out)

@@ -181,8 +181,8 @@ func TestPagesOwnPassword(t *testing.T) {
 	for _, s := range w.complaints {
 		t.Errorf("the browser complains: %s", s)
 	}
-	if out := string(f.run(nil, "vda_cli", "--addr-port", f.addr, "--token-file", f.tokenFile, "audit", "list", "-o", "json")); strings.Contains(out,
-		fresh) || strings.Contains(out, old) || !strings.Contains(out, "SetPassword") {
-		t.Error(fmt.Sprint("the audit: ", out))
+	audit := string(f.run(nil, "vda_cli", "--addr-port", f.addr, "--token-file", f.tokenFile, "audit", "list", "-o", "json"))
+	if strings.Contains(audit, fresh) || strings.Contains(audit, old) || !strings.Contains(audit, "SetPassword") {
+		t.Errorf("the audit: %s", audit)
 	}
 }

@@ -16,7 +16,7 @@ var may = []struct{ name, imports string }{
 	{"cmd", "agent/cn agent/dn cli csi monitor portal program sandbox spdk/rpccli store store/dbcli vdatgt/tgtcli"},
 	{"packaging", ""},
 	{"test", "csi csi/linux csi/node nvmf/dhchap nvmf/host sandbox/dataplane sandbox/stamp spdk"},
-	{"sim", "agent agent/cn agent/dn agent/planetest api client module/mirror/core monitor portal rpc spdk store syncer sim/ledger " +
+	{"sim", "agent agent/cn agent/dn agent/planetest api array client module/mirror/core monitor portal rpc spdk store syncer sim/ledger " +
 		"sim/simnet"},
 	{"sim/ledger", ""},
 	{"sim/simnet", ""},

@@ -382,7 +382,7 @@ func TestTransitions(t *testing.T) {
 				t.Errorf("a cn with tombstones is in use by %v", inUse)
 			}
 			return nil, err
-		}, "", "cn0:20 cn1:20 cn3:20 dn0:11 da0-vd2:11† da1-vd2:11† dn1:11 da0-vd1:11† da1-vd1:11† "+
+		}, "", "cn0:20 cn1:20 cn3:20 dn0:11 da0-vd2:11† da1-vd2:11† dn1:11 da0-vd1:11† da1-vd1:11† " +
 			"dn2:11 da0-vd0:11† da1-vd0:11† dn3:10"},
 		{"settle", func(tx store.Tx) (array.Plan, error) {
 			// All controllers of both arrays are gone.

@@ -9,6 +9,7 @@ import (
 	"context"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -31,6 +32,7 @@ var orders = []struct {
 	{name: "the primary dies with one leg ahead, and then that leg", dns: 2, cfg: Config{CopyRate: 64 << 10}, tell: whatWasReadStays},
 	{name: "the old primary keeps one leg and the hosts, the next one has the other", dns: 2, tell: twoHalves},
 	{name: "the primary's agent is dead, its data plane is not, and monitors do not reach one leg", dns: 2, tell: aDeafLeg},
+	{name: "monitors do not reach one leg, and the old primary does not hear that the other is fenced late", dns: 2, tell: aLateFence},
 	{name: "the primary hangs for 40 s with writes under way, and a leg is dropped and joins", dns: 2, tell: aLongHang},
 	{name: "failovers in the middle of a copy", dns: 2, cfg: Config{CopyRate: 1 << 20}, tell: failoversInACopy},
 	{name: "a flush is acknowledged, and then all disks lose power", dns: 2, tell: flushedBeforePower},
@@ -98,6 +100,51 @@ func aDeafLeg(p *player) {
 	p.pass(5 * time.Second)
 	p.write(3)
 	stop()
+	heal()
+	old.agent.start()
+	p.joins(b)
+}
+
+// aLateFence: its agent is dead. The dn of the leg that monitors reach lets go of it only when the next
+// primary comes, and it still has the other leg.
+func aLateFence(p *player) {
+	p.write(3)
+	old, next, a, b := p.primary(), p.other(), p.legs()[0], p.legs()[1]
+	heal := p.s.part(b.dn.machine, p.s.machines()[:5])
+	told, cut := make(chan struct{}), make(chan func(), 2)
+	comes, falls := sync.OnceFunc(func() { close(told) }), sync.OnceFunc(func() {
+		cut <- p.cut(old, a.dn)
+		cut <- p.cut(a.dn, old)
+	})
+	next.model.SetHook(func(method string, params map[string]any) error {
+		if name, _ := params["name"].(string); method == "bdev_nvme_attach_controller" && name == "vda-vd-"+a.ID {
+			comes()
+		}
+		return nil
+	})
+	a.dn.model.SetHook(func(method string, _ map[string]any) error {
+		if method == "nvmf_subsystem_remove_host" {
+			<-told
+			falls()
+		}
+		return nil
+	})
+	old.agent.kill()
+	p.until("the leg is dropped", func() bool { return p.role(b.ID) == vda.Stale })
+	w := p.beginAt(next, 3)
+	if p.until("a write at the next primary ends", w.over); w.ok {
+		p.s.ledger.Ack(p.h.array, 3, w.number)
+	}
+	var stops []func()
+	for range 8 { // one that hangs at a leg keeps no other from the other
+		stops = append(stops, p.keepReading(old, 3))
+	}
+	p.pass(5 * time.Second)
+	for _, stop := range stops {
+		stop()
+	}
+	(<-cut)()
+	(<-cut)()
 	heal()
 	old.agent.start()
 	p.joins(b)

@@ -107,7 +107,7 @@ func buildCn(tx store.Reader, cnID string, base uint64) (req *apiv1.SyncCnReques
 	if err != nil {
 		return nil, f, err
 	}
-	b := cnBuilder{apart: cn.Backend != (vda.Listener{}), keys: keys, fences: fences{map[string]bool{}, map[string]uint64{}}}
+	b := cnBuilder{apart: cn.Backend != (vda.Listener{}), keys: keys, fences: fences{dns: map[string]bool{}, legs: map[string]uint64{}}}
 	if len(cntlrs) > 0 {
 		if err := b.read(tx, cnID, base, slices.ContainsFunc(cntlrs, func(c vda.Cntlr) bool { return c.Primary })); err != nil {
 			return nil, f, err
@@ -384,12 +384,19 @@ func (b *cnBuilder) grpSpecs(da *vda.DA) ([]*apiv1.GrpSpec, error) {
 func (b *cnBuilder) mirror(da *vda.DA, m *vda.Mirror, column *vda.Column, legs bool) (*apiv1.MirrorSpec, error) {
 	spec := &apiv1.MirrorSpec{Id: m.ID, Gen: m.Gen, DataSize: m.Size, Fresh: !da.Created}
 	bare := m.Bare(column)
+	var members []string
 	for _, vd := range column.Legs {
 		t, err := b.target(da, vd, legs)
 		if err != nil {
 			return nil, err
 		}
+		if vd.Role == vda.Member {
+			members = append(members, vd.DNID)
+		}
 		spec.Legs = append(spec.Legs, &apiv1.LegSpec{Vd: t, Role: apiv1.NewLegRole(vd.Role), Bare: bare && vd.Role == vda.Member})
+	}
+	if legs && da.Term > firstTerm {
+		b.fences.mirrors = append(b.fences.mirrors, fencedMirror{spec, members})
 	}
 	return spec, nil
 }

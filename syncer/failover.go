@@ -173,9 +173,11 @@ func (s *Syncer) retire(ctx context.Context, cns []string) {
 // answered or its time is up: FenceTimeout for each call, without what the database takes
 // before and after. It says when the last of them may have let go of the old primary, as far
 // as is known.
-func (s *Syncer) fence(ctx context.Context, dns []string) (last time.Time) {
+// answered are the dns that have, some of them perhaps that they have yet to carry it out.
+func (s *Syncer) fence(ctx context.Context, dns []string) (last time.Time, answered map[string]bool) {
+	answered = map[string]bool{}
 	if len(dns) == 0 {
-		return last
+		return last, answered
 	}
 	caller := &Syncer{s.cfg}
 	caller.cfg.Timeout = min(s.cfg.FenceTimeout, s.cfg.Timeout)
@@ -191,11 +193,11 @@ func (s *Syncer) fence(ctx context.Context, dns []string) (last time.Time) {
 		}
 		return err
 	}) {
-		if err != nil {
+		if answered[id] = err == nil; err != nil {
 			s.cfg.Log.Warn("a dn does not know the new term yet; it admits the old primary only", "dn", id, "err", err)
 		}
 	}
-	return last
+	return last, answered
 }
 
 // silent reports that an error of Sync says that the node did not answer in time.
@@ -211,6 +213,21 @@ type fences struct {
 	// legs has, of dns on which vds are legs of mirrors, the version that the dn must
 	// have carried out for these to be fenced.
 	legs map[string]uint64
+	// mirrors are those of primaries that are not the first of their array.
+	mirrors []fencedMirror
+}
+
+// fencedMirror is a mirror of a request, with the dns of its members.
+type fencedMirror struct {
+	spec    *apiv1.MirrorSpec
+	members []string
+}
+
+// mark says in a request which mirrors have no member whose dn is known to be fenced.
+func (f *fences) mark(known func(dn string) bool) {
+	for _, m := range f.mirrors {
+		m.spec.Unfenced = !slices.ContainsFunc(m.members, known)
+	}
 }
 
 // firstTerm is the term of an array that has had one primary only.
@@ -220,13 +237,18 @@ const firstTerm = 1
 // before all its vds are fenced. One with mirrors comes up when one leg of each is,
 // and its old primary, which cannot write any more, may go on for a while to answer
 // reads from a leg that is not: it stops when it has not heard for 3 s of the one that
-// is (module/mirror). So the new one is told FenceTimeout later than that one was fenced.
+// is (module/mirror). So the new one is told FenceTimeout later than that one was fenced; and
+// when none is known to be, as that may come to pass at any time, that it has to wait itself
+// (MirrorSpec.unfenced).
 func (s *Syncer) fenceFirst(ctx context.Context, f fences) {
 	begin := time.Now()
-	if last := s.fence(ctx, slices.Sorted(maps.Keys(f.dns))); last.After(begin) {
+	last, answered := s.fence(ctx, slices.Sorted(maps.Keys(f.dns)))
+	if last.After(begin) {
 		begin = last
 	}
-	if len(f.legs) == 0 || s.fenced(ctx, f.legs) {
+	behind := s.behind(ctx, f.legs)
+	f.mark(func(dn string) bool { return !f.dns[dn] || answered[dn] && !behind[dn] })
+	if len(behind) == 0 {
 		return
 	}
 	select {
@@ -235,21 +257,31 @@ func (s *Syncer) fenceFirst(ctx context.Context, f fences) {
 	}
 }
 
-// fenced reports that dns have carried out these versions, as SQL has it.
-func (s *Syncer) fenced(ctx context.Context, versions map[string]uint64) bool {
-	all := true
+// behind are the dns that have not carried out these versions, as SQL has it: all when it does not say.
+func (s *Syncer) behind(ctx context.Context, versions map[string]uint64) map[string]bool {
+	behind := map[string]bool{}
+	if len(versions) == 0 {
+		return behind
+	}
 	err := s.cfg.Store.View(ctx, func(tx store.Reader) error {
-		all = true
+		clear(behind)
 		for _, id := range slices.Sorted(maps.Keys(versions)) {
 			dn, err := tx.DN(id)
 			if err != nil {
 				return err
 			}
-			all = all && dn.Applied >= versions[id]
+			if dn.Applied < versions[id] {
+				behind[id] = true
+			}
 		}
 		return nil
 	})
-	return err == nil && all
+	if err != nil {
+		for id := range versions {
+			behind[id] = true
+		}
+	}
+	return behind
 }
 
 // follow is stage 5.

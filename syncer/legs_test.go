@@ -19,6 +19,7 @@ import (
 	"github.com/virtual-disk-array/vda/array"
 	"github.com/virtual-disk-array/vda/store"
 	"github.com/virtual-disk-array/vda/syncer"
+	"github.com/virtual-disk-array/vda/syncer/fakeagent"
 )
 
 // mirrored makes the fixture's array one of a mirror, whose legs are its two vds.
@@ -64,6 +65,9 @@ func TestAPrimaryWaitsForALegThatIsNotFenced(t *testing.T) {
 	if len(g.Vds) != 0 || len(g.Mirrors) != 1 || g.Mirrors[0].Gen != 3 || g.Mirrors[0].DataSize != 4<<20 || len(g.Mirrors[0].Legs) != 2 {
 		t.Fatalf("the group is %v", g)
 	}
+	if g.Mirrors[0].Unfenced {
+		t.Error("the new primary is told that no leg is fenced, though one is")
+	}
 	for _, l := range g.Mirrors[0].Legs {
 		if l.Role != apiv1.LegRole_LEG_ROLE_MEMBER {
 			t.Errorf("a leg is %v", l)
@@ -81,6 +85,36 @@ func TestAPrimaryWaitsForALegThatIsNotFenced(t *testing.T) {
 	calls := len(f.agents.Agent("dn1:9720").Syncs())
 	f.ok(s.Sync(t.Context(), array.CN(f.cn[1].ID), syncer.Full))
 	f.equal("syncs of the dn of a stale leg", len(f.agents.Agent("dn1:9720").Syncs()), calls)
+}
+
+// TestAPrimaryIsToldThatNoLegIsFenced: their dns may let go of the old primary at any time.
+func TestAPrimaryIsToldThatNoLegIsFenced(t *testing.T) {
+	f := newFixture(t)
+	f.mirrored()
+	f.syncAll()
+	s, err := syncer.New(syncer.Config{Store: f.store, Dial: f.agents, FenceTimeout: time.Second, Log: slog.New(slog.DiscardHandler)})
+	f.ok(err)
+	told := func() *apiv1.MirrorSpec {
+		syncs := f.agents.Agent("cn1:9820").Syncs()
+		if len(syncs) == 0 || len(syncs[len(syncs)-1].Cn.Cntlrs) != 1 {
+			t.Fatalf("the new primary was told %v", syncs)
+		}
+		return syncs[len(syncs)-1].Cn.Cntlrs[0].Grps[0].Mirrors[0]
+	}
+	for _, node := range []string{"cn0:9820", "dn0:9720", "dn1:9720"} {
+		f.agents.Agent(node).Stop()
+	}
+	f.forget()
+	f.ok(s.Move(t.Context(), []array.Move{{DAID: f.da.ID, Term: 1, To: f.cntlr[1].ID}})[0])
+	if !told().Unfenced {
+		t.Error("it is not told so")
+	}
+	f.agents.Agent("dn1:9720").Start()
+	fakeagent.Wait(t, "dn1 to be fenced", func() bool { return s.Sync(t.Context(), array.DN(f.dn[1].ID), syncer.Changes) == nil })
+	f.ok(s.Sync(t.Context(), array.CN(f.cn[1].ID), syncer.Full))
+	if told().Unfenced {
+		t.Error("it is told so, though one is by now")
+	}
 }
 
 // TestPrimariesAreToldWhileOthersAreRecorded: I/O of an array whose leg is lost does not

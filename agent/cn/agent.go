@@ -50,6 +50,7 @@ type Agent struct {
 	standings map[string]*standing    // of the primaries, by controller
 	standBys  map[string]standBy      // of secondaries, by controller
 	mirrors   map[string]*spdk.Mirror // of the data plane, by name
+	attached  map[string]attachment   // of those mirrors, by name
 	otherSet  chan struct{}           // a token when the set has changed since mirrors were judged
 	told      []*apiv1.MirrorState    // that monitors have been had to ask for
 	copying   copying                 // how fast legs are copied to

@@ -275,3 +275,27 @@ func TestRebuildBound(t *testing.T) {
 	m.good(1, m.cntlr(1, 1))
 	is(1, "without the bound", 0)
 }
+
+// TestOldReadsEndBeforeALegIsLost: a primary whose mirrors have no member that is known to be fenced
+// does not say that one is lost, with which the others could serve alone, before the primary
+// of before has stopped to answer reads from that one. A leg's fence is known otherwise.
+func TestOldReadsEndBeforeALegIsLost(t *testing.T) {
+	for _, unfenced := range []bool{true, false} {
+		t.Run(fmt.Sprintf("unfenced %t", unfenced), func(t *testing.T) {
+			inMirrorBubble(t, 2, func(m *mirrorLab) {
+				m.term++
+				m.fence(0) // dn1 admits the old term still
+				for _, spec := range m.mirrors {
+					spec.Unfenced = unfenced
+				}
+				m.sync(1, m.cntlr(1, 1))
+				m.reports(1, m.legs(0, "attached", func(s *apiv1.LegState) bool { return s.Connected }))
+				attached := time.Now()
+				m.reports(1, m.legs(1, "lost", func(s *apiv1.LegState) bool { return s.Lost }))
+				if waited := time.Since(attached); unfenced && waited < 3*time.Second || !unfenced && waited > 2*time.Second {
+					t.Errorf("a leg is lost %v after the other was attached", waited)
+				}
+			})
+		})
+	}
+}

@@ -132,10 +132,38 @@ func (a *Agent) keepMirrorStates(l []spdk.Mirror) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	a.mirrors = make(map[string]*spdk.Mirror, len(l))
+	attached := map[string]attachment{}
 	for i := range l {
-		a.mirrors[l[i].Name] = &l[i]
+		m := &l[i]
+		a.mirrors[m.Name] = m
+		if was, known := a.attached[m.Name]; known && was.term == m.Term {
+			attached[m.Name] = was
+		} else if slices.ContainsFunc(m.Legs, func(l spdk.MirrorLegState) bool { return l.Connected && l.Role != spdk.MirrorTarget }) {
+			attached[m.Name] = attachment{m.Term, time.Now()}
+		}
 	}
+	a.attached = attached
 	a.copying.note(time.Now(), l)
+}
+
+// attachment is when a mirror was first seen with a member, in a term.
+type attachment struct {
+	term uint64
+	at   time.Time
+}
+
+// oldReads is for how long after the dn of a leg has let go of the primary before that one may answer reads
+// from another leg, at most: 3 s in which it hears nothing of the leg (module/mirror), and some more.
+const oldReads = 4 * time.Second
+
+// mayStillRead reports that the primary before may answer reads from a leg that a mirror has not
+// attached, so that the mirror must not serve without that one yet. a.mu is held.
+func (a *Agent) mayStillRead(m *apiv1.MirrorSpec, state *apiv1.MirrorState) bool {
+	if !m.Unfenced || state.Online {
+		return false
+	}
+	first, attached := a.attached[vda.MirrorPrefix+m.Id]
+	return !attached || first.term != state.Term || time.Since(first.at) < oldReads
 }
 
 // judgeMirrors reports that there is something new for monitors.
@@ -212,7 +240,9 @@ func (a *Agent) mirrorStates() (all []*apiv1.MirrorState) {
 		for _, m := range mirrorsOf(c) {
 			s := a.mirrors[vda.MirrorPrefix+m.Id]
 			state := mirrorState(c, m, s)
+			waits := a.mayStillRead(m, state)
 			for _, l := range state.Legs {
+				l.Lost = l.Lost && !waits
 				if l.LackBytes > 0 {
 					l.CopyBytesPerSec = a.copying.rate(m.Id, l.VdId)
 				}

@@ -245,7 +245,7 @@ func (p *Plane) lookForNews() {
 
 // lookAt finds out which legs are lost, and returns the state.
 func (p *Plane) lookAt(m *spdk.Mirror) *spdk.Mirror {
-	m.Online, m.Assembled = true, true
+	m.Online = true
 	for i := range m.Legs {
 		l := &m.Legs[i]
 		there := p.reaches(l.Bdev)
@@ -264,6 +264,7 @@ func (p *Plane) lookAt(m *spdk.Mirror) *spdk.Mirror {
 		l.Connected, l.Ready = l.Role == spdk.MirrorMember && !l.Lost, l.Role == spdk.MirrorJoining
 		m.Online = m.Online && !l.Lost
 	}
+	m.Assembled = m.Assembled || m.Online // no lost member keeps labels from being written
 	return m
 }
 

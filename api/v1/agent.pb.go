@@ -3276,12 +3276,16 @@ func (x *GrpSpec) GetJoining() bool {
 // each write, for every leg that is a member here, until it is told otherwise with
 // a greater gen.
 type MirrorSpec struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Id            string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
-	Gen           uint64                 `protobuf:"varint,2,opt,name=gen,proto3" json:"gen,omitempty"`                           // counts the changes of the members
-	DataSize      uint64                 `protobuf:"varint,3,opt,name=data_size,json=dataSize,proto3" json:"data_size,omitempty"` // bytes; legs have 1 MiB more, but for a bare one
-	Fresh         bool                   `protobuf:"varint,4,opt,name=fresh,proto3" json:"fresh,omitempty"`                       // the mirror may never have been up: its legs are zeroed and may have no labels
-	Legs          []*LegSpec             `protobuf:"bytes,5,rep,name=legs,proto3" json:"legs,omitempty"`                          // members, targets and stale ones
+	state    protoimpl.MessageState `protogen:"open.v1"`
+	Id       string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
+	Gen      uint64                 `protobuf:"varint,2,opt,name=gen,proto3" json:"gen,omitempty"`                           // counts the changes of the members
+	DataSize uint64                 `protobuf:"varint,3,opt,name=data_size,json=dataSize,proto3" json:"data_size,omitempty"` // bytes; legs have 1 MiB more, but for a bare one
+	Fresh    bool                   `protobuf:"varint,4,opt,name=fresh,proto3" json:"fresh,omitempty"`                       // the mirror may never have been up: its legs are zeroed and may have no labels
+	Legs     []*LegSpec             `protobuf:"bytes,5,rep,name=legs,proto3" json:"legs,omitempty"`                          // members, targets and stale ones
+	// The dn of no member is known to have let go of the primary before: that one may answer
+	// reads from a leg for 3 s after the dn of another has. A member that is not attached is
+	// not called lost before. It may be another each time that the same version is sent.
+	Unfenced      bool `protobuf:"varint,6,opt,name=unfenced,proto3" json:"unfenced,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -3349,6 +3353,13 @@ func (x *MirrorSpec) GetLegs() []*LegSpec {
 		return x.Legs
 	}
 	return nil
+}
+
+func (x *MirrorSpec) GetUnfenced() bool {
+	if x != nil {
+		return x.Unfenced
+	}
+	return false
 }
 
 type LegSpec struct {
@@ -4308,14 +4319,15 @@ const file_v1_agent_proto_rawDesc = "" +
 	"\x03vds\x18\x04 \x03(\v2\x10.vda.v1.VdTargetR\x03vds\x12,\n" +
 	"\amirrors\x18\x05 \x03(\v2\x12.vda.v1.MirrorSpecR\amirrors\x12,\n" +
 	"\acolumns\x18\x06 \x03(\v2\x12.vda.v1.MirrorSpecR\acolumns\x12\x18\n" +
-	"\ajoining\x18< \x01(\bR\ajoining\"\x86\x01\n" +
+	"\ajoining\x18< \x01(\bR\ajoining\"\xa2\x01\n" +
 	"\n" +
 	"MirrorSpec\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x10\n" +
 	"\x03gen\x18\x02 \x01(\x04R\x03gen\x12\x1b\n" +
 	"\tdata_size\x18\x03 \x01(\x04R\bdataSize\x12\x14\n" +
 	"\x05fresh\x18\x04 \x01(\bR\x05fresh\x12#\n" +
-	"\x04legs\x18\x05 \x03(\v2\x0f.vda.v1.LegSpecR\x04legs\"d\n" +
+	"\x04legs\x18\x05 \x03(\v2\x0f.vda.v1.LegSpecR\x04legs\x12\x1a\n" +
+	"\bunfenced\x18\x06 \x01(\bR\bunfenced\"d\n" +
 	"\aLegSpec\x12 \n" +
 	"\x02vd\x18\x01 \x01(\v2\x10.vda.v1.VdTargetR\x02vd\x12#\n" +
 	"\x04role\x18\x02 \x01(\x0e2\x0f.vda.v1.LegRoleR\x04role\x12\x12\n" +

@@ -59,6 +59,10 @@ type Service struct {
 	addr nvmftgt.Addr
 	stop context.CancelFunc
 	done sync.WaitGroup
+
+	mu    sync.Mutex
+	last  map[string][]nvme.DiscoveryEntry // what was seen last of hosts that stay connected
+	again map[string]bool                  // of these, those that have read something else
 }
 
 // CheckAddress refuses what Config.Address cannot be.
@@ -84,7 +88,7 @@ func Start(cfg Config) (*Service, error) {
 		cfg.Log = slog.Default()
 	}
 	at := netip.MustParseAddrPort(cfg.Address)
-	s := &Service{cfg: cfg}
+	s := &Service{cfg: cfg, last: map[string][]nvme.DiscoveryEntry{}, again: map[string]bool{}}
 	s.tgt = nvmftgt.New(nvmftgt.Config{Registry: bdev.NewRegistry(), Log: cfg.Log, MaxConns: maxConns, Spin: -1, Places: s.entries,
 		PlaceKeys: s.keys})
 	err := s.tgt.CreateTransport(nvmftgt.TransportOpts{})
@@ -118,7 +122,16 @@ func (s *Service) Close() {
 func (s *Service) entries(host string) ([]nvme.DiscoveryEntry, error) {
 	ctx, cancel := context.WithTimeout(context.Background(), askTime)
 	defer cancel()
-	return s.ask(ctx, host)
+	all, err := s.ask(ctx, host)
+	if err != nil {
+		return nil, err
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if seen, stays := s.last[host]; stays && !slices.Equal(seen, all) {
+		s.again[host] = true // it may be as it was before by the next look, which would find nothing new
+	}
+	return all, nil
 }
 
 // keys are a host's.
@@ -157,7 +170,6 @@ func (s *Service) ask(ctx context.Context, host string) ([]nvme.DiscoveryEntry, 
 func (s *Service) watch(ctx context.Context) {
 	t := time.NewTicker(s.cfg.Period)
 	defer t.Stop()
-	last := map[string][]nvme.DiscoveryEntry{}
 	for {
 		select {
 		case <-ctx.Done():
@@ -166,21 +178,39 @@ func (s *Service) watch(ctx context.Context) {
 		}
 		now := map[string][]nvme.DiscoveryEntry{}
 		for _, host := range s.tgt.SeekingHosts() {
-			was, known := last[host]
 			ask, cancel := context.WithTimeout(ctx, askTime)
 			entries, err := s.ask(ask, host)
 			cancel()
-			if err != nil { // nothing is known to have changed
-				if known {
-					now[host] = was
-				}
-				continue
-			}
-			if now[host] = entries; !known || !slices.Equal(was, entries) {
-				// Of one that has just come nobody knows what it has read before.
+			if s.note(now, host, entries, err) {
 				s.tgt.PlacesChanged(host)
 			}
 		}
-		last = now
+		s.mu.Lock()
+		s.last = now
+		for host := range s.again {
+			if _, stays := now[host]; !stays {
+				delete(s.again, host)
+			}
+		}
+		s.mu.Unlock()
 	}
+}
+
+// note adds what was seen of a host, and reports that the host is to be told to read it.
+func (s *Service) note(now map[string][]nvme.DiscoveryEntry, host string, entries []nvme.DiscoveryEntry, err error) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	was, known := s.last[host]
+	if err != nil { // nothing is known to have changed
+		if known {
+			now[host] = was
+		}
+		return false
+	}
+	// Of one that has just come nobody knows what it has read before.
+	tell := !known || !slices.Equal(was, entries) || s.again[host]
+	now[host] = entries
+	s.last[host] = entries
+	delete(s.again, host)
+	return tell
 }

@@ -655,10 +655,14 @@ func blockDevices(r *rig) {
 		t.Fatal(err)
 	}
 	r.says(r.sync(pdOf(2, aioConf(dev, ""))), "an ext file system")
-	d, err := local.Machine{Folders: []string{"/dev"}}.Open(dev)
-	if err != nil {
-		t.Fatal(err) // a refused disk is let go of
-	}
+	var d disk.Device
+	planetest.Eventually(t, func() string { // a refused disk is let go of; the agent looks at it again from time to time
+		var err error
+		if d, err = (local.Machine{Folders: []string{"/dev"}}).Open(dev); err != nil {
+			return err.Error()
+		}
+		return ""
+	})
 	defer d.Close()
 	if c, err := disk.Look(t.Context(), d); err != nil || c.Blank() {
 		t.Errorf("%v, %v", c, err)

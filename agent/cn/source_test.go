@@ -222,23 +222,32 @@ func TestCloneIsNotCopiedOnSPDK(t *testing.T) {
 	})
 }
 
+// slowClone is an array of 4 MiB that is copied at 1 MiB per second, with two controllers of which primary
+// serves; cn0SPDK: the first is on SPDK. It returns the source too, what that has, and its data planes, that
+// of its controller first.
+func slowClone(t *testing.T, cn0SPDK bool, primary int) (l, src *lab, base []byte, sources []*tgt) {
+	t.Helper()
+	const size = 4 << 20
+	src, srcDNs, srcCNs := reals(t, 1, false, false, false)
+	base = noise(1, size)
+	e := src.sourceOf(base)
+	l, _, _ = reals(t, 2, false, false, cn0SPDK)
+	l.spec.Size = size
+	l.cloneOf(src, e, size)
+	l.spec.Limits = &apiv1.Limits{RebuildMbps: 1}
+	l.up(primary)
+	l.leased()
+	l.spec.Source.Create = false
+	return l, src, base, append(srcCNs, srcDNs...)
+}
+
 // TestRealCloneMeetsSPDK: a clone that moves to a node with SPDK before it is copied waits there, and
 // shows nothing; it goes on where vda_tgt is, and is served by SPDK when all is copied.
 func TestRealCloneMeetsSPDK(t *testing.T) {
 	if os.Getenv("SPDK_TGT") == "" {
 		t.Skip("SPDK_TGT is not set: there is one data plane only")
 	}
-	const size = 4 << 20
-	src, srcDNs, srcCNs := reals(t, 1, false, false, false)
-	base := noise(1, size)
-	e := src.sourceOf(base)
-	l, _, _ := reals(t, 2, false, false, true)
-	l.spec.Size = size
-	l.cloneOf(src, e, size)
-	l.spec.Limits = &apiv1.Limits{RebuildMbps: 1}
-	l.up(1)
-	l.leased()
-	l.spec.Source.Create = false
+	l, _, base, sources := slowClone(t, true, 1)
 	shows(t, "the clone on vda_tgt", l.disk(1), base)
 
 	l.term++
@@ -277,7 +286,7 @@ func TestRealCloneMeetsSPDK(t *testing.T) {
 	})
 	l.spec.Source = nil
 	l.good(1, l.cntlr(1, 1))
-	for _, g := range append(srcCNs, srcDNs...) {
+	for _, g := range sources {
 		g.stop()
 	}
 	l.move(1, 0)
@@ -289,24 +298,13 @@ func TestRealCloneMeetsSPDK(t *testing.T) {
 // volume; and it goes on when the source is back.
 func TestRealCloneWithoutItsSource(t *testing.T) {
 	t.Parallel()
-	const size = 4 << 20
-	src, _, srcCNs := reals(t, 1, false, false, false)
-	base := noise(1, size)
-	e := src.sourceOf(base)
-
-	l, _, _ := reals(t, 2, false, false, false)
-	l.spec.Size = size
-	l.cloneOf(src, e, size)
-	l.spec.Limits = &apiv1.Limits{RebuildMbps: 1}
-	l.up(0)
-	l.leased()
-	l.spec.Source.Create = false
+	l, src, base, sources := slowClone(t, false, 0)
 	own := noise(2, 1<<20)
 	copy(base[3<<20:], own)
 	if err := l.disk(0).WriteAt(t.Context(), own, 3<<20); err != nil {
 		t.Fatal(err)
 	}
-	srcCNs[0].stop()
+	sources[0].stop()
 	got := make([]byte, 4096)
 	if err := l.disk(0).ReadAt(t.Context(), got, 3<<20); err != nil || !bytes.Equal(got, own[:4096]) {
 		t.Errorf("what the clone has itself: %v", err)
@@ -329,7 +327,7 @@ func TestRealCloneWithoutItsSource(t *testing.T) {
 		}
 		return fmt.Sprint("the clone says ", l.states(0))
 	})
-	srcCNs[0].start()
+	sources[0].start()
 	planetest.Eventually(t, func() string {
 		for _, st := range src.settled(0, src.cntlr(0, 0)) {
 			if st.Error {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net"
 	"time"
 
 	"github.com/spf13/pflag"
@@ -21,12 +22,14 @@ import (
 type Flags struct {
 	Dir   string // folder of the identity; "": there is none
 	Enrol string // one-time token
+	// Connect replaces TCP on the way to the portal of the token, as rpc.DialConfig has it.
+	Connect func(ctx context.Context, addr string) (net.Conn, error)
 }
 
 // AddEnrol defines --enrol.
 func (f *Flags) AddEnrol(fs *pflag.FlagSet) {
 	fs.StringVar(&f.Enrol, "enrol", "", "one-time `TOKEN` of vda_db --action token, to get the daemon's certificate with; of no effect once "+
-		"it has one (best in $VDA_ENROL: others see command lines)")
+		"this daemon has used it (best in $VDA_ENROL: others see command lines)")
 	program.Private(fs, "enrol", program.Covered)
 }
 
@@ -60,7 +63,7 @@ func (f Flags) Open(ctx context.Context, kind string, log *slog.Logger) (*pki.Id
 		return nil, err
 	}
 	if f.Enrol != "" {
-		if err := enrol(ctx, id, f.Enrol, kind); err != nil {
+		if err := f.enrol(ctx, id, kind, log); err != nil {
 			return nil, fmt.Errorf("--enrol: %w", err)
 		}
 	}
@@ -84,24 +87,37 @@ func Say(id *pki.Identity, log *slog.Logger) {
 	}
 }
 
-// enrol trades a token for a certificate. A token for who the daemon is already is of no
-// effect while the certificate is good.
-func enrol(ctx context.Context, id *pki.Identity, text, kind string) error {
-	t, err := pki.ParseToken(text)
+// enrol trades the token for a certificate. The token that the daemon has enrolled with is of no effect while the
+// certificate is good. Another one is: the cluster may have revoked that, which a daemon that nobody talks to any
+// more does not hear. A daemon goes on with a good certificate when it gets no other one.
+func (f Flags) enrol(ctx context.Context, id *pki.Identity, kind string, log *slog.Logger) error {
+	t, err := pki.ParseToken(f.Enrol)
 	if err != nil {
 		return err
 	}
 	if t.Name.Kind != kind {
 		return fmt.Errorf("the token is for %s; this is a %s", t.Name, kind)
 	}
-	if id.Name() == t.Name && time.Now().Before(id.Expires()) {
+	good := id.Name() == t.Name && time.Now().Before(id.Expires())
+	if good && id.EnrolledBy(t) {
 		return nil
 	}
+	err = f.enrolBy(ctx, id, t)
+	if err != nil && good {
+		log.Warn("the token of --enrol gives no other certificate; the one that is there is good until it expires or is revoked", "err", err,
+			"until", id.Expires())
+		return nil
+	}
+	return err
+}
+
+// enrolBy asks the portal of a token for a certificate.
+func (f Flags) enrolBy(ctx context.Context, id *pki.Identity, t pki.Token) error {
 	csr, err := id.Request()
 	if err != nil {
 		return err
 	}
-	conn, err := rpc.Dial(t.Portal, rpc.DialConfig{TLS: t.EnrolTLS(time.Now)})
+	conn, err := rpc.Dial(t.Portal, rpc.DialConfig{TLS: t.EnrolTLS(time.Now), Connect: f.Connect})
 	if err != nil {
 		return err
 	}
@@ -113,7 +129,10 @@ func enrol(ctx context.Context, id *pki.Identity, text, kind string) error {
 	if err != nil {
 		return fmt.Errorf("portal %s: %s", t.Portal, reason.Of(err))
 	}
-	return accept(id, reply.GetIssued(), t.Name, t.Portal)
+	if err := accept(id, reply.GetIssued(), t.Name, t.Portal); err != nil {
+		return err
+	}
+	return id.NoteToken(t)
 }
 
 // accept takes a certificate and what came with it.

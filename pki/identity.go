@@ -37,6 +37,7 @@ type security struct {
 	Secured bool      `json:"secured"`           // no call in the clear any more
 	Issuer  string    `json:"issuer"`            // host:port of a portal that renews
 	Portals []string  `json:"portals,omitempty"` // others, for when that one is gone
+	Token   string    `json:"token,omitempty"`   // HashSecret of the one that was enrolled with last
 	Revoked []Revoked `json:"revoked,omitempty"`
 }
 
@@ -277,6 +278,23 @@ func (i *Identity) IssueOwn(ca *CA, n Name) error {
 		return err
 	}
 	return i.Accept(cert, ca.PEM(), n, "")
+}
+
+// NoteToken has the identity know the token that it has enrolled with.
+func (i *Identity) NoteToken(t Token) error {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	k := i.kept
+	k.Token = HashSecret(t.Secret)
+	return i.keep(k)
+}
+
+// EnrolledBy reports that a token is the one that was enrolled with last. Of an identity that does not know it, as
+// one of an earlier version, each is.
+func (i *Identity) EnrolledBy(t Token) bool {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	return i.own != nil && (i.kept.Token == "" || i.kept.Token == HashSecret(t.Secret))
 }
 
 // Name is who the daemon is; the zero Name for a plain one.

@@ -160,7 +160,7 @@ func (m Main) Run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	id, ca, err := m.identity(ctx, db, lis.Addr(), log)
+	id, ca, err := m.Identity(ctx, db, lis.Addr(), log)
 	if err != nil {
 		return errors.Join(err, db.Close())
 	}
@@ -254,8 +254,9 @@ func reachable(at net.Addr) string {
 	return net.JoinHostPort(host, strconv.Itoa(tcp.Port))
 }
 
-// identity is who the portal is, and the CA when it has it.
-func (m Main) identity(ctx context.Context, db store.Store, at net.Addr, log *slog.Logger) (*pki.Identity, *pki.CA, error) {
+// Identity is who the portal is that serves at an address, and the CA when it has it: of --tls-dir and --ca-dir, by what
+// the database says.
+func (m Main) Identity(ctx context.Context, db store.Store, at net.Addr, log *slog.Logger) (*pki.Identity, *pki.CA, error) {
 	if m.CADir == "" {
 		id, err := m.Member.Open(ctx, pki.Portal, log)
 		if err == nil {

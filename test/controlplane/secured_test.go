@@ -727,12 +727,9 @@ func (f *fort) revokes(dns []*box) {
 	}
 
 	dns[1].stop()
-	if err := os.RemoveAll(dir); err != nil {
-		f.Fatal(err)
-	}
-	time.Sleep(1100 * time.Millisecond) // certificates have whole seconds
-	f.start(dns[1], f.token("dn/"+dns[1].name))
-	f.until("the rebuilt node is taken back", func() bool {
+	time.Sleep(1100 * time.Millisecond)         // certificates have whole seconds
+	f.start(dns[1], f.token("dn/"+dns[1].name)) // beside the certificate that is revoked
+	f.until("the node is taken back", func() bool {
 		r, err := f.portal.GetDn(f.Context(), &apiv1.GetDnRequest{DnName: dns[1].name})
 		return err == nil && !r.DnMsg.Error && r.DnMsg.Online
 	})

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"net"
 	"strings"
+	"sync"
 	"testing"
 
 	"google.golang.org/grpc"
@@ -103,5 +104,59 @@ func TestRequestIDsThatAreTaken(t *testing.T) {
 	}
 	if a, b := NewRequestID(), NewRequestID(); a == b || len(a) != 32 {
 		t.Errorf("ids %s and %s", a, b)
+	}
+}
+
+// frames counts the HTTP/2 frames of each type that a connection sends, without answers to pings.
+type frames struct {
+	net.Conn
+	mu    *sync.Mutex
+	count map[byte]int
+	skip  *int   // bytes until the next frame
+	head  []byte // of the next frame, as far as it was sent
+}
+
+func (f *frames) Write(p []byte) (int, error) {
+	f.mu.Lock()
+	for rest := p; len(rest) > 0; {
+		n := min(*f.skip, len(rest))
+		*f.skip, rest = *f.skip-n, rest[n:]
+		if *f.skip > 0 || len(rest) == 0 {
+			break
+		}
+		n = min(9-len(f.head), len(rest))
+		f.head, rest = append(f.head, rest[:n]...), rest[n:]
+		if len(f.head) == 9 {
+			*f.skip = int(f.head[0])<<16 | int(f.head[1])<<8 | int(f.head[2])
+			if ping := f.head[3] == 6; !ping || f.head[4]&1 == 0 { // the server's own are answered
+				f.count[f.head[3]]++
+			}
+			f.head = f.head[:0]
+		}
+	}
+	f.mu.Unlock()
+	return f.Conn.Write(p)
+}
+
+// TestDialSendsNoPingPerCall: a heartbeat is one packet each way. gRPC measures a connection with a ping per
+// answer when its windows are its own to choose.
+func TestDialSendsNoPingPerCall(t *testing.T) {
+	const data, ping, preface, calls = 0, 6, 24, 50 // RFC 9113, sections 6.1, 6.7 and 3.4
+	var e echo
+	var mu sync.Mutex
+	skip, count, connect := preface, map[byte]int{}, e.serve(t)
+	c := dial(t, "a:1", DialConfig{Ping: -1, Connect: func(ctx context.Context, addr string) (net.Conn, error) {
+		conn, err := connect(ctx, addr)
+		return &frames{Conn: conn, mu: &mu, count: count, skip: &skip}, err
+	}})
+	for range calls {
+		if err := echoOnce(t.Context(), c, 100); err != nil {
+			t.Fatal(err)
+		}
+	}
+	mu.Lock()
+	defer mu.Unlock()
+	if count[data] != calls || count[ping] != 0 {
+		t.Errorf("%d calls sent %d DATA and %d PING frames", calls, count[data], count[ping])
 	}
 }

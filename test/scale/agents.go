@@ -77,6 +77,7 @@ func newAgents() *agents {
 	a := &agents{cluster: fakeagent.New(), byIP: map[string]*model{}}
 	a.cluster.Capacity = func(string) uint64 { return 1 << 20 }
 	a.srv = grpc.NewServer(grpc.StatsHandler(&a.traffic), grpc.MaxRecvMsgSize(rpc.MaxAgentMessage), grpc.MaxSendMsgSize(rpc.MaxAgentMessage),
+		grpc.StaticStreamWindowSize(64<<10), grpc.StaticConnWindowSize(1<<20), // as agents have
 		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: time.Second, PermitWithoutStream: true}))
 	apiv1.RegisterDnAgentServer(a.srv, dnServer{agents: a})
 	apiv1.RegisterCnAgentServer(a.srv, cnServer{agents: a})

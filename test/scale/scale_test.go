@@ -267,7 +267,7 @@ func TestSteps(t *testing.T) {
 		}
 		s.start = c.settle()
 		t.Logf("  all is well %.1f s after that", s.start.Seconds())
-		c.rest(10 * time.Second)
+		c.rest(time.Duration(given(t, "REST", 10)) * time.Second)
 		s.cores, s.mib = c.cores, c.mib
 		s.ops = c.measure(given(t, "EACH", 20))
 		t.Logf("  portal: dearest statements%s", c.dearest("portal", 8))

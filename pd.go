@@ -16,11 +16,26 @@ type PD struct {
 	// OrphanClusters are in use on the disk and no vd accounts for them; not
 	// part of FreeClusters.
 	OrphanClusters uint64
+	WriteCache     WriteCache
 
 	Version uint64
 	Deleted bool
 	Health  Health
 }
+
+// WriteCache is what a power cut, at its dn, does to writes to a pd that were acknowledged.
+type WriteCache string
+
+// What a dn says of a pd's disk; "" is not known.
+const (
+	CacheNone       WriteCache = "none"        // it keeps them
+	CacheFlushed    WriteCache = "flushed"     // it may lose those that were not flushed
+	CacheNotFlushed WriteCache = "not flushed" // it may lose those that were flushed, too: its data plane passes no flush on
+	CacheMemory     WriteCache = "memory"      // it loses everything, also at the end of the data plane
+)
+
+// Volatile reports that the disk needs flushes for what is on it to outlive a power cut.
+func (c WriteCache) Volatile() bool { return c == CacheFlushed || c == CacheNotFlushed }
 
 // Used returns what FreeClusters and OrphanClusters are when so many clusters are in use on
 // the disk.

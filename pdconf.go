@@ -17,7 +17,7 @@ type PDConf struct {
 	ClusterSize uint64 `json:"cluster_size"` // bytes; 0: by the disk's size
 	Wipe        bool   `json:"wipe"`         // aio, nvme: what has been shown to be on the disk may go
 	// VolatileCache is "accepted" when the disk may lose acknowledged writes at a power cut:
-	// aio, on a data plane that passes no flush on.
+	// aio and nvme, on a data plane that passes no flush on.
 	VolatileCache string `json:"volatile_cache"`
 	Lost          bool   `json:"lost"` // of a tombstone: the disk is lost, nothing on it is waited for
 
@@ -81,13 +81,8 @@ func (c *PDConf) aio(o *object) (err error) {
 	if err := o.only("type", "filename", "size", "cluster_size", "wipe", "volatile_cache"); err != nil {
 		return err
 	}
-	if _, has := o.vals["volatile_cache"]; has {
-		if c.VolatileCache, err = o.text("volatile_cache"); err != nil {
-			return err
-		}
-		if c.VolatileCache != CacheAccepted {
-			return invalid("%s: volatile_cache is %q; it must be %q", o.field, Shorten(c.VolatileCache, 40), CacheAccepted)
-		}
+	if err := c.accepted(o); err != nil {
+		return err
 	}
 	if c.Wipe, err = o.flag("wipe"); err != nil {
 		return err
@@ -104,7 +99,10 @@ func (c *PDConf) aio(o *object) (err error) {
 }
 
 func (c *PDConf) nvme(o *object) (err error) {
-	if err := o.only("type", "traddr", "cluster_size", "wipe"); err != nil {
+	if err := o.only("type", "traddr", "cluster_size", "wipe", "volatile_cache"); err != nil {
+		return err
+	}
+	if err := c.accepted(o); err != nil {
 		return err
 	}
 	if c.Wipe, err = o.flag("wipe"); err != nil {
@@ -115,6 +113,19 @@ func (c *PDConf) nvme(o *object) (err error) {
 	}
 	if !pciAddress.MatchString(c.TrAddr) {
 		return invalid("%s: traddr is %q; it must be a PCI address like 0000:5e:00.0", o.field, Shorten(c.TrAddr, 40))
+	}
+	return nil
+}
+
+func (c *PDConf) accepted(o *object) (err error) {
+	if _, has := o.vals["volatile_cache"]; !has {
+		return nil
+	}
+	if c.VolatileCache, err = o.text("volatile_cache"); err != nil {
+		return err
+	}
+	if c.VolatileCache != CacheAccepted {
+		return invalid("%s: volatile_cache is %q; it must be %q", o.field, Shorten(c.VolatileCache, 40), CacheAccepted)
 	}
 	return nil
 }

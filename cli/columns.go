@@ -83,6 +83,7 @@ var columns = map[protoreflect.Name][]column{
 		col("PROBLEM", func(m *apiv1.PdMsg) string { return problem(m.Error, m.ErrorMsg, m.ErrorTime) }),
 		wide(col("CLUSTER", func(m *apiv1.PdMsg) string { return size(m.ClusterSize) })),
 		wide(col("ORPHANED", func(m *apiv1.PdMsg) string { return short(m.OrphanSize) })),
+		wide(col("CACHE", (*apiv1.PdMsg).GetWriteCache)),
 		wide(col("ID", (*apiv1.PdMsg).GetPdId)),
 	},
 	"DiskMsg": {

@@ -117,7 +117,7 @@ var commands = []command{
 		flags: with([]flag{dnName, pdName, {name: "pd-conf", syntax: jsonText, required: true,
 			usage: "`JSON` of what the disk is: type malloc with size, aio with filename and perhaps size, nvme with traddr (PCI " +
 				"address); perhaps cluster_size; for aio and nvme perhaps wipe true, after a refusal has shown what is on the disk and " +
-				"it may go"}, online}, newTags...)},
+				"it may go, and volatile_cache accepted"}, online}, newTags...)},
 	{noun: "pd", verb: "delete", method: "DeletePd", wait: &deletedPd, short: "Remove a physical disk that no array uses",
 		long: "\nIts disk is left blank. With --force the disk is lost: nothing on it is waited for,\nand vds of deleted arrays on it " +
 			"go with it. Arrays that use it are deleted first.\n--force also takes a pd that was deleted before and that its node has " +

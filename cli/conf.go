@@ -116,6 +116,8 @@ var pdParts = parts{[]part{
 		"the disk's own when not given"},
 	{name: "cluster-size", syntax: sizeText, usage: "`SIZE` of a cluster, a power of two from 1M to 64M; as suits the disk " +
 		"when not given"},
+	{name: "volatile-cache", usage: "`accepted`: a disk is formatted that may lose writes that hosts flushed at a power cut, as SPDK " +
+		"flushes none; such a block or NVMe device is refused when not given"},
 	{name: "wipe", syntax: order, usage: "wipe what a refusal has shown to be on the disk; a disk that is not blank is refused " +
 		"when not given"},
 }, func(g given) (any, error) {
@@ -125,8 +127,9 @@ var pdParts = parts{[]part{
 		Traddr      string `json:"traddr,omitempty"`
 		Size        uint64 `json:"size,omitempty"`
 		ClusterSize uint64 `json:"cluster_size,omitempty"`
+		Cache       string `json:"volatile_cache,omitempty"`
 		Wipe        bool   `json:"wipe,omitempty"`
-	}{g.text("type"), g.text("path"), "", g.number("size"), g.number("cluster-size"), g.text("wipe") == "true"}
+	}{g.text("type"), g.text("path"), "", g.number("size"), g.number("cluster-size"), g.text("volatile-cache"), g.text("wipe") == "true"}
 	switch conf.Type {
 	case "malloc", "aio":
 	case "nvme":

@@ -24,7 +24,7 @@ type PdConf struct {
 	// ClusterSize is that of the lvstore, in bytes, a power of two from 1 to 64
 	// MiB; 0: one that suits the size.
 	ClusterSize uint64 `json:"cluster_size,omitempty"`
-	// VolatileCache "accepted" has an aio disk formatted that may lose acknowledged writes at
+	// VolatileCache "accepted" has an aio or nvme disk formatted that may lose acknowledged writes at
 	// a power cut, on a node whose data plane passes no flush on, as SPDK does not.
 	VolatileCache string `json:"volatile_cache,omitempty"`
 	// Wipe: what the disk holds may go. Set it only after a create was refused

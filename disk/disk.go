@@ -63,6 +63,8 @@ type ID struct {
 	// WriteCache says that the kernel knows a block device to acknowledge writes that a
 	// power cut may lose, unless it is flushed.
 	WriteCache bool
+	// File says that it is a regular file, the extents of which are safe only after it is flushed.
+	File bool
 }
 
 // Differs names the first trait, in the order of the alphabet, that two media

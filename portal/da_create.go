@@ -9,6 +9,7 @@ import (
 	apiv1 "github.com/virtual-disk-array/vda/api/v1"
 	"github.com/virtual-disk-array/vda/array"
 	"github.com/virtual-disk-array/vda/placement"
+	"github.com/virtual-disk-array/vda/reason"
 	"github.com/virtual-disk-array/vda/store"
 )
 
@@ -101,6 +102,16 @@ func (s *Server) CreateDa(ctx context.Context, req *apiv1.CreateDaRequest) (*api
 	if da.Thin() {
 		const thin = "the array is thin: it promises %d bytes and has bought %d; writes fail when those are used up"
 		p.warnings = append(p.warnings, fmt.Sprintf(thin, da.Size, da.PhysicalSize))
+	}
+	if err == nil {
+		err = s.view(ctx, func(tx store.Reader) error {
+			w, err := unflushed(tx, da.ID)
+			p.warnings = append(p.warnings, w...)
+			return err
+		})
+		if err != nil && !isKind(err, vda.NotFound) { // made it is all the same
+			remarks = append(remarks, "whether it outlives a power cut cannot be read ("+reason.Of(err)+")")
+		}
 	}
 	return &apiv1.CreateDaReply{ReplyInfo: done("the da is created", notes, remarks...), DaMsg: msg, WarningList: p.warnings}, nil
 }

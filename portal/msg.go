@@ -136,7 +136,7 @@ func pdMsg(pd *vda.PD, dn *vda.Node) *apiv1.PdMsg {
 	return &apiv1.PdMsg{
 		PdId: pd.ID, PdName: pd.Name, DnName: dn.Name, PdConf: pd.Conf, Online: pd.Online,
 		ClusterSize: pd.ClusterSize, TotalSize: pd.TotalClusters * pd.ClusterSize, FreeSize: pd.FreeClusters * pd.ClusterSize,
-		VdCnt: pd.VDCount, OrphanSize: pd.OrphanClusters * pd.ClusterSize, Drain: pd.Drain,
+		VdCnt: pd.VDCount, OrphanSize: pd.OrphanClusters * pd.ClusterSize, WriteCache: string(pd.WriteCache), Drain: pd.Drain,
 		Error: h.error, ErrorMsg: h.msg, ErrorTime: h.time,
 	}
 }

@@ -67,6 +67,9 @@ func (s *Server) CreatePd(ctx context.Context, req *apiv1.CreatePdRequest) (*api
 		return nil
 	})
 	msg, remarks := shown(now, err, pdMsg(pd, dn))
+	if c, err := vda.ParsePDConf("pd_conf", req.PdConf); err == nil && c.VolatileCache == "" && msg.WriteCache == string(vda.CacheNotFlushed) {
+		remarks = append(remarks, fileOnSPDK)
+	}
 	return &apiv1.CreatePdReply{ReplyInfo: done("the pd is created", notes, remarks...), PdMsg: msg}, nil
 }
 

@@ -5,18 +5,18 @@ import "github.com/virtual-disk-array/vda"
 var pdTable = table[vda.PD]{
 	name: "vda_pd", noun: "pd",
 	cols: []string{"id", "dn_id", "name", "conf", "online", "cluster_size", "total_clusters", "free_clusters",
-		"vd_count", "orphan_clusters", "drain", "version", "deleted",
+		"vd_count", "orphan_clusters", "write_cache", "drain", "version", "deleted",
 		"h_error", "h_msg", "h_since_us"},
 	keys: []string{"live_name", "spread"},
 	fixed: []string{"dn_id", "total_clusters", "free_clusters", "vd_count", "orphan_clusters",
 		"h_error", "h_msg", "h_since_us"},
 	dest: func(v *vda.PD) []any {
 		return []any{&v.ID, &v.DNID, &v.Name, &v.Conf, &v.Online, &v.ClusterSize, &v.TotalClusters, &v.FreeClusters,
-			&v.VDCount, &v.OrphanClusters, &v.Drain, &v.Version, &v.Deleted, &v.Health.Error, &v.Health.Msg, us{&v.Health.Since}}
+			&v.VDCount, &v.OrphanClusters, &v.WriteCache, &v.Drain, &v.Version, &v.Deleted, &v.Health.Error, &v.Health.Msg, us{&v.Health.Since}}
 	},
 	values: func(v *vda.PD) []any {
 		return []any{v.ID, v.DNID, v.Name, v.Conf, v.Online, v.ClusterSize, v.TotalClusters, v.FreeClusters,
-			v.VDCount, v.OrphanClusters, v.Drain, v.Version, v.Deleted, v.Health.Error,
+			v.VDCount, v.OrphanClusters, v.WriteCache, v.Drain, v.Version, v.Deleted, v.Health.Error,
 			CleanMsg(v.Health.Msg), us{&v.Health.Since}, orNull(v.Name, v.Deleted), spreadOf(v.ID)}
 	},
 	label:  func(v *vda.PD) string { return v.Name },

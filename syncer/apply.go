@@ -163,6 +163,14 @@ func applyPd(tx store.Tx, st *apiv1.ObjectState, id string, c *apiv1.PdCapacity)
 			if err := tx.UpdatePD(&grown); err != nil {
 				return err
 			}
+			pd = &grown
+		}
+	}
+	if otherCache(pd, c) {
+		told := *pd
+		told.WriteCache = vda.WriteCache(c.WriteCache)
+		if err := tx.UpdatePD(&told); err != nil {
+			return err
 		}
 	}
 	return setHealth(tx, store.ObjPD, id, pd.Health, st)

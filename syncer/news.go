@@ -79,13 +79,19 @@ func otherSpace(pd *vda.PD, c *apiv1.PdCapacity, going bool) bool {
 	switch {
 	case c == nil:
 		return false
-	case c.ClusterSize != pd.ClusterSize || c.TotalClusters != pd.TotalClusters:
+	case c.ClusterSize != pd.ClusterSize || c.TotalClusters != pd.TotalClusters || otherCache(pd, c):
 		return true
 	case going || c.FreeClusters > c.TotalClusters:
 		return false
 	}
 	_, orphans := pd.Used(c.TotalClusters - c.FreeClusters)
 	return orphans != pd.OrphanClusters
+}
+
+// otherCache reports that a dn says something else of a disk's write cache than the pd's row. An agent that does
+// not know says nothing.
+func otherCache(pd *vda.PD, c *apiv1.PdCapacity) bool {
+	return c.GetWriteCache() != "" && c.GetWriteCache() != string(pd.WriteCache)
 }
 
 // cnRows are what the answer of a cn is compared with.

@@ -228,7 +228,7 @@ func (a *Agent) lookInto(ctx context.Context, c disk.Candidate, dev disk.Device)
 	if id.System != "" {
 		return asDisk(c, diskSystem, "it is blank, and on the disk that the machine runs from: "+id.System)
 	}
-	if why := a.losesWrites(as); why != nil {
+	if why := a.losesWrites(ctx, as, ""); why != nil {
 		return asDisk(c, diskCache, why.Error())
 	}
 	return asDisk(c, diskFree, "")

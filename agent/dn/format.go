@@ -28,7 +28,7 @@ func (a *Agent) format(ctx context.Context, spec *apiv1.PdSpec, c conf, bdev *sp
 			return nil, fmt.Errorf("%s is in use in the data plane and is not formatted", c.where())
 		}
 	}
-	err := a.losesWrites(c)
+	err := a.losesWrites(ctx, c, spec.Id)
 	switch {
 	case err != nil && c.VolatileCache != vda.CacheAccepted: // refused
 	case c.Type == "malloc" && made:
@@ -58,20 +58,6 @@ func (a *Agent) format(ctx context.Context, spec *apiv1.PdSpec, c conf, bdev *sp
 		err = fmt.Errorf("the lvstore just made on %s is not listed", bdev.Name)
 	}
 	return lvs, err
-}
-
-// losesWrites returns why a disk may lose what a host has written and flushed, nil when it
-// does not or nobody knows.
-func (a *Agent) losesWrites(c conf) error {
-	if c.Type != "aio" || a.Plane.Driver().Flushes() {
-		return nil
-	}
-	if id, err := a.Disks.Identify(c.Filename); err != nil || !id.WriteCache {
-		return nil
-	}
-	return fmt.Errorf("it has a volatile write cache, and this node's data plane, SPDK, passes no flush on to it: a power cut may lose "+
-		"writes that were acknowledged and flushed; turn the cache off (hdparm -W 0, sdparm --clear WCE or nvme set-feature -f 6 -V 0), run "+
-		"vda_tgt on this node, or create the pd with \"volatile_cache\":%q in its conf", vda.CacheAccepted)
 }
 
 // stillBlank looks once more, at the very disk that will be written to, and

@@ -55,10 +55,11 @@ func (a *Agent) passPD(ctx context.Context, id string) (r agent.Result) {
 			r.Ail(id, err)
 		}
 	}
+	kind := a.cacheOf(ctx, spec)
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	a.caps[id] = &apiv1.PdCapacity{
-		PdId: id, ClusterSize: lvs.ClusterSize, TotalClusters: lvs.TotalDataClusters, FreeClusters: lvs.FreeClusters,
+		PdId: id, ClusterSize: lvs.ClusterSize, TotalClusters: lvs.TotalDataClusters, FreeClusters: lvs.FreeClusters, WriteCache: string(kind),
 	}
 	return r
 }
@@ -219,8 +220,8 @@ func (a *Agent) attachPath(ctx context.Context, spec *apiv1.PdSpec, c conf, name
 	if ours, err = a.admit(ctx, spec, c, dev); err != nil {
 		return false, errors.Join(err, dev.Close())
 	}
-	if why := a.losesWrites(c); ours && why != nil && c.VolatileCache != vda.CacheAccepted {
-		a.Log.Warn("this disk may lose acknowledged writes", "pd", spec.Name, "disk", c.where(), "why", why)
+	if ours {
+		a.warnOfCache(ctx, spec, c)
 	}
 	path := dev.Path()
 	if err = a.hold(spec, c, dev); err == nil {
@@ -263,6 +264,9 @@ func (a *Agent) admitBdev(ctx context.Context, spec *apiv1.PdSpec, c conf, bdev 
 		ours, err = a.admit(ctx, spec, c, &attached{d, c.where(), id})
 		return err
 	})
+	if ours && err == nil {
+		a.warnOfCache(ctx, spec, c)
+	}
 	return ours, err
 }
 

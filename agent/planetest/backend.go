@@ -11,6 +11,9 @@ import (
 )
 
 func (p *Plane) attach(a *params) (any, error) {
+	if a.TrType == "PCIe" {
+		return p.attachPCIe(a)
+	}
 	addr := a.TrAddr + ":" + a.TrSvcID
 	of := p.ctrlrs[a.Name]
 	if of != nil && !of.takes(a, addr) {

@@ -107,7 +107,7 @@ func (m machine) Identify(path string) (disk.ID, error) {
 	if d.Missing {
 		return disk.ID{}, fmt.Errorf("%s %w", path, disk.ErrNotFound)
 	}
-	return disk.ID{WriteCache: d.Volatile, Now: path, Lasting: fmt.Sprintf("serial %s.%d", path, d.Serial),
+	return disk.ID{WriteCache: d.Volatile, File: d.File, Now: path, Lasting: fmt.Sprintf("serial %s.%d", path, d.Serial),
 		Traits: map[string]string{"serial": fmt.Sprintf("%s.%d", path, d.Serial)}}, nil
 }
 

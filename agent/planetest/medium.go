@@ -18,6 +18,8 @@ type Medium struct {
 	Full     bool   // there is no space for what lvols on it are zeroed with
 	Missing  bool   // nothing is at its path
 	Volatile bool   // it has a write cache that a power cut loses
+	File     bool   // it is a regular file
+	NoCache  bool   // of an NVMe device: it has no volatile write cache, on or off
 	Serial   int    // tells it from another disk at its path
 	store    *store
 	striped  *Medium // of the raid whose first member this is
@@ -164,6 +166,13 @@ func (c *Cluster) Fill(file string, full bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.disk(file).Full = full
+}
+
+// Volatile switches the write cache of a disk on or off.
+func (c *Cluster) Volatile(file string, on bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.disk(file).Volatile = on
 }
 
 // Ail sets how many requests a disk has failed so far, as bdev_get_iostat

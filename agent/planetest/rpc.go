@@ -49,6 +49,9 @@ type params struct {
 	Namespace    *spdk.NvmfNamespace `json:"namespace"`
 	NSID         uint32              `json:"nsid"`
 	KeepAliveMS  uint32              `json:"keep_alive_timeout_ms"`
+	TrType       string              `json:"trtype"`
+	Cmdbuf       string              `json:"cmdbuf"`
+	DataLen      uint32              `json:"data_len"`
 	FastFailSec  *uint32             `json:"fast_io_fail_timeout_sec"`
 	ANAState     string              `json:"ana_state"`
 	Category     string              `json:"category"`
@@ -115,6 +118,9 @@ func (p *Plane) noteAsked(method string, raw, text json.RawMessage) {
 // cluster's lock is held.
 func (p *Plane) has(method string) bool {
 	if _, both := mirrorMethods[method]; strings.HasPrefix(method, "vda_mirror_") && p.real == nil && !both {
+		return false
+	}
+	if method == "bdev_nvme_send_cmd" && p.swaps { // vda_tgt drives no devices
 		return false
 	}
 	return method != p.hidden && (p.swaps || !strings.HasPrefix(method, "vda_"))
@@ -248,6 +254,7 @@ func init() {
 			return true, nil
 		}},
 		"bdev_nvme_attach_controller":  {true, (*Plane).attach},
+		"bdev_nvme_send_cmd":           {false, (*Plane).sendCmd},
 		"bdev_nvme_detach_controller":  {true, (*Plane).detach},
 		"bdev_nvme_get_controllers":    {false, (*Plane).getControllers},
 		"vda_nvme_set_fail_at_once":    {true, (*Plane).setFailAtOnce},

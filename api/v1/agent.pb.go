@@ -1992,6 +1992,9 @@ type PdCapacity struct {
 	ClusterSize   uint64                 `protobuf:"varint,2,opt,name=cluster_size,json=clusterSize,proto3" json:"cluster_size,omitempty"`       // bytes
 	TotalClusters uint64                 `protobuf:"varint,3,opt,name=total_clusters,json=totalClusters,proto3" json:"total_clusters,omitempty"` // data clusters
 	FreeClusters  uint64                 `protobuf:"varint,4,opt,name=free_clusters,json=freeClusters,proto3" json:"free_clusters,omitempty"`
+	// What a power cut does to acknowledged writes: "none", "flushed", "not flushed" or "memory", as
+	// write_cache of PdMsg; "" where the agent does not know.
+	WriteCache    string `protobuf:"bytes,5,opt,name=write_cache,json=writeCache,proto3" json:"write_cache,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2052,6 +2055,13 @@ func (x *PdCapacity) GetFreeClusters() uint64 {
 		return x.FreeClusters
 	}
 	return 0
+}
+
+func (x *PdCapacity) GetWriteCache() string {
+	if x != nil {
+		return x.WriteCache
+	}
+	return ""
 }
 
 type SyncDnRequest struct {
@@ -4189,13 +4199,15 @@ const file_v1_agent_proto_rawDesc = "" +
 	"\x06states\x18\x02 \x03(\v2\x13.vda.v1.ObjectStateR\x06states\x122\n" +
 	"\n" +
 	"capacities\x18\x03 \x03(\v2\x12.vda.v1.PdCapacityR\n" +
-	"capacities\"\x90\x01\n" +
+	"capacities\"\xb1\x01\n" +
 	"\n" +
 	"PdCapacity\x12\x13\n" +
 	"\x05pd_id\x18\x01 \x01(\tR\x04pdId\x12!\n" +
 	"\fcluster_size\x18\x02 \x01(\x04R\vclusterSize\x12%\n" +
 	"\x0etotal_clusters\x18\x03 \x01(\x04R\rtotalClusters\x12#\n" +
-	"\rfree_clusters\x18\x04 \x01(\x04R\ffreeClusters\"\xe3\x02\n" +
+	"\rfree_clusters\x18\x04 \x01(\x04R\ffreeClusters\x12\x1f\n" +
+	"\vwrite_cache\x18\x05 \x01(\tR\n" +
+	"writeCache\"\xe3\x02\n" +
 	"\rSyncDnRequest\x12\x1d\n" +
 	"\n" +
 	"cluster_id\x18\x01 \x01(\tR\tclusterId\x12\x17\n" +

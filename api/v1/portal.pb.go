@@ -1327,6 +1327,10 @@ type PdMsg struct {
 	StuckVdMsgList []*StuckVdMsg `protobuf:"bytes,17,rep,name=stuck_vd_msg_list,json=stuckVdMsgList,proto3" json:"stuck_vd_msg_list,omitempty"`
 	LabelList      []string      `protobuf:"bytes,50,rep,name=label_list,json=labelList,proto3" json:"label_list,omitempty"` // KEY=VALUE each, by key
 	Description    string        `protobuf:"bytes,51,opt,name=description,proto3" json:"description,omitempty"`
+	// What a power cut at the dn does to writes that were acknowledged: "none", they are kept; "flushed", those
+	// that were flushed since are kept; "not flushed", these may be lost, too, as the data plane of the dn passes
+	// no flush on; "memory", all is lost; "" when it is not known yet.
+	WriteCache string `protobuf:"bytes,52,opt,name=write_cache,json=writeCache,proto3" json:"write_cache,omitempty"`
 	// The vds on it, by array and place in that, those that are being deleted too; GetDn with
 	// with_vds only, which shows the first 5000 of the dn. vd_cnt counts all.
 	HeldVdMsgList []*VdMsg `protobuf:"bytes,150,rep,name=held_vd_msg_list,json=heldVdMsgList,proto3" json:"held_vd_msg_list,omitempty"`
@@ -1493,6 +1497,13 @@ func (x *PdMsg) GetLabelList() []string {
 func (x *PdMsg) GetDescription() string {
 	if x != nil {
 		return x.Description
+	}
+	return ""
+}
+
+func (x *PdMsg) GetWriteCache() string {
+	if x != nil {
+		return x.WriteCache
 	}
 	return ""
 }
@@ -11357,7 +11368,7 @@ const file_v1_portal_proto_rawDesc = "" +
 	"\x0eUndrainDnReply\x120\n" +
 	"\n" +
 	"reply_info\x18\x01 \x01(\v2\x11.vda.v1.ReplyInfoR\treplyInfo\x12$\n" +
-	"\x06dn_msg\x18\x02 \x01(\v2\r.vda.v1.DnMsgR\x05dnMsg\"\x83\x05\n" +
+	"\x06dn_msg\x18\x02 \x01(\v2\r.vda.v1.DnMsgR\x05dnMsg\"\xa4\x05\n" +
 	"\x05PdMsg\x12\x13\n" +
 	"\x05pd_id\x18\x01 \x01(\tR\x04pdId\x12\x17\n" +
 	"\apd_name\x18\x02 \x01(\tR\x06pdName\x12\x17\n" +
@@ -11383,7 +11394,9 @@ const file_v1_portal_proto_rawDesc = "" +
 	"\x11stuck_vd_msg_list\x18\x11 \x03(\v2\x12.vda.v1.StuckVdMsgR\x0estuckVdMsgList\x12\x1d\n" +
 	"\n" +
 	"label_list\x182 \x03(\tR\tlabelList\x12 \n" +
-	"\vdescription\x183 \x01(\tR\vdescription\x127\n" +
+	"\vdescription\x183 \x01(\tR\vdescription\x12\x1f\n" +
+	"\vwrite_cache\x184 \x01(\tR\n" +
+	"writeCache\x127\n" +
 	"\x10held_vd_msg_list\x18\x96\x01 \x03(\v2\r.vda.v1.VdMsgR\rheldVdMsgList\"\xbc\x01\n" +
 	"\x0fCreatePdRequest\x12\x17\n" +
 	"\adn_name\x18\x01 \x01(\tR\x06dnName\x12\x17\n" +

@@ -15,7 +15,7 @@ import (
 func identify(dir int, path string, st *unix.Stat_t) (disk.ID, error) {
 	switch st.Mode & unix.S_IFMT {
 	case unix.S_IFREG:
-		id := disk.ID{Now: fileID(st), Traits: map[string]string{"inode": fmt.Sprint(st.Ino)}}
+		id := disk.ID{File: true, Now: fileID(st), Traits: map[string]string{"inode": fmt.Sprint(st.Ino)}}
 		var sx unix.Statx_t
 		flags := 0
 		if path == "" {

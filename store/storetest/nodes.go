@@ -251,6 +251,21 @@ func testOrphanSpace(t *testing.T, s *suite) {
 		t.Helper()
 		s.update(t, func(tx store.Tx) error { return tx.SetPDUsed(pd.ID, n) })
 	}
+	s.update(t, func(tx store.Tx) error {
+		p, err := tx.PD(pd.ID)
+		if err != nil {
+			return err
+		}
+		p.WriteCache = vda.CacheNotFlushed
+		return tx.UpdatePD(p)
+	})
+	s.view(t, func(tx store.Reader) error {
+		p, err := tx.PD(pd.ID)
+		if err == nil && p.WriteCache != vda.CacheNotFlushed {
+			t.Errorf("write cache %q", p.WriteCache)
+		}
+		return err
+	})
 	used(5) // not all of what is promised has been made
 	check("less than promised", 80, 0)
 	used(50)

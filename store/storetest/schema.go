@@ -155,6 +155,7 @@ func migrateColumns(t *testing.T, uri string, raw func(q string)) {
 		raw("DROP INDEX " + of[0] + on)
 	}
 	raw("ALTER TABLE vda_pd DROP COLUMN spread")
+	raw("ALTER TABLE vda_pd DROP COLUMN write_cache")
 	raw("ALTER TABLE vda_cn DROP COLUMN spread")
 	raw("ALTER TABLE vda_cn DROP COLUMN drain")
 	raw("ALTER TABLE vda_cn DROP COLUMN auth")

@@ -6,6 +6,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/virtual-disk-array/vda"
 	apiv1 "github.com/virtual-disk-array/vda/api/v1"
 )
 
@@ -72,6 +73,9 @@ func (a *Agent) FailAll(why string) { a.locked(func() { a.set.failAll, a.set.fai
 
 // FailNext gives every object of the next Sync an error.
 func (a *Agent) FailNext(why string) { a.locked(func() { a.set.failAll, a.set.fails = why, 1 }) }
+
+// WriteCache has a dn say this of the write caches of its pds.
+func (a *Agent) WriteCache(kind vda.WriteCache) { a.locked(func() { a.set.cache = string(kind) }) }
 
 // FailVDs gives every live vd an error, "" takes it away.
 func (a *Agent) FailVDs(why string) { a.locked(func() { a.set.vdError = why }) }

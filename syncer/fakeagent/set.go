@@ -69,6 +69,7 @@ type set struct {
 	snapSize  uint64
 	done      map[string]bool // of errs: they are as desired
 	failAll   string          // error of every object
+	cache     string          // PdCapacity.WriteCache of every pd
 	fails     int             // Syncs that still fail so; below 0: all
 	vdError   string          // error of every live vd
 }
@@ -278,5 +279,6 @@ func (s *set) capacityOf(pd *apiv1.PdSpec) *apiv1.PdCapacity {
 			}
 		}
 	}
-	return &apiv1.PdCapacity{PdId: pd.Id, ClusterSize: clusterSize, TotalClusters: total, FreeClusters: total - min(used, total)}
+	return &apiv1.PdCapacity{PdId: pd.Id, ClusterSize: clusterSize, TotalClusters: total, FreeClusters: total - min(used, total),
+		WriteCache: s.cache}
 }

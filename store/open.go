@@ -12,7 +12,7 @@ import (
 
 	"github.com/go-sql-driver/mysql"
 	"github.com/jackc/pgx/v5/stdlib"
-	_ "modernc.org/sqlite" // the driver "sqlite"
+	"modernc.org/sqlite"
 
 	"github.com/virtual-disk-array/vda"
 	"github.com/virtual-disk-array/vda/reason"
@@ -106,13 +106,20 @@ func connectTo(ctx context.Context, t *target) (s *sqlStore, err error) {
 	s = &sqlStore{target: t, limit: maxTransaction}
 	switch {
 	case t.sqlite != "":
-		s.write, err = sql.Open("sqlite", t.sqlite+"&_txlock=immediate")
-		if err == nil {
-			s.read, err = sql.Open("sqlite", t.sqlite+"&_pragma=query_only(1)")
+		connect := t.connect
+		if connect == nil {
+			connect = sqlite.NewConnector
 		}
+		writer, err := connect(t.sqlite + "&_txlock=immediate")
 		if err != nil {
 			return nil, s.wrap(err)
 		}
+		reader, err := connect(t.sqlite + "&_pragma=query_only(1)")
+		if err != nil {
+			return nil, s.wrap(err)
+		}
+		s.write = sql.OpenDB(&preparing{Connector: writer, most: sqliteStatements, all: true})
+		s.read = sql.OpenDB(&preparing{Connector: reader, most: sqliteStatements, all: true})
 		s.write.SetMaxOpenConns(1)
 		s.line = make(chan struct{}, 1)
 		s.read.SetMaxOpenConns(sqliteReaders)
@@ -124,7 +131,7 @@ func connectTo(ctx context.Context, t *target) (s *sqlStore, err error) {
 		if err != nil {
 			return nil, vda.Errorf(vda.InvalidArgument, "db-uri: %s", reason.Full(err))
 		}
-		s.write = sql.OpenDB(connector)
+		s.write = sql.OpenDB(&preparing{Connector: connector, most: mysqlStatements})
 	}
 	if s.read == nil {
 		s.read = s.write

@@ -1,6 +1,7 @@
 package store
 
 import (
+	"database/sql/driver"
 	"net"
 	"net/url"
 	"path/filepath"
@@ -33,6 +34,8 @@ type target struct {
 	file     string // of SQLite
 	postgres *pgx.ConnConfig
 	mysql    *mysql.Config
+
+	connect func(dsn string) (driver.Connector, error) // to SQLite, of a test that counts; nil: sqlite.NewConnector
 }
 
 // parseURI reads the URI forms that the documentation names and

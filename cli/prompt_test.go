@@ -23,6 +23,8 @@ type keyboard struct {
 	mu   sync.Mutex
 	seen string
 	from int // of seen: what has been waited for is before it
+
+	closed chan struct{} // nothing is shown any more
 }
 
 // openTerminal makes a pseudo terminal: its keyboard and screen, and the end that a program has.
@@ -47,8 +49,9 @@ func openTerminal(t *testing.T) (*keyboard, *os.File) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	k := &keyboard{t: t, master: master}
+	k := &keyboard{t: t, master: master, closed: make(chan struct{})}
 	go func() {
+		defer close(k.closed)
 		b := make([]byte, 4096)
 		for {
 			n, err := master.Read(b)
@@ -149,6 +152,7 @@ func TestPoint15Terminal(t *testing.T) {
 		t.Errorf("the terminal was %+v and is %+v, %v", before, after, err)
 	}
 	slave.Close()
+	<-k.closed
 	if strings.Contains(k.seen, "interactive") {
 		t.Errorf("the screen has had\n%s", k.seen)
 	}

@@ -116,6 +116,7 @@ func realForeignObjects(t *testing.T, spdkDN, spdkCN bool) {
 	}
 
 	l.up(0)
+	l.leased()
 	a := l.disk(0)
 	write(t, a, 0x66)
 	verify(t, a, 0x66)

@@ -88,6 +88,7 @@ func realHostIsRemoved(t *testing.T, spdkDN, spdkCN bool) {
 	l, _, _ := reals(t, 2, false, spdkDN, spdkCN)
 	l.spec.Exps[0].MoreInitiatorNqns = []string{host1}
 	l.up(0)
+	l.leased()
 	l.spec.Create = false
 	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Minute)
 	defer cancel()

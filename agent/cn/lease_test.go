@@ -48,13 +48,22 @@ func (m *monitor) beat() *apiv1.HeartbeatReply {
 }
 
 // leased gives every controller node a lease that outlasts the test, as where
-// monitors are well: a dn that a starved machine reaches late closes no path then.
+// monitors are well: a dn that a starved machine reaches late closes no path then,
+// and what one has closed before is open again.
 func (l *lab) leased() {
 	l.Helper()
 	for i := range l.cns {
 		m := &monitor{l: l, node: i, lease: time.Hour}
 		m.beat()
 		m.beat()
+		planetest.Eventually(l, func() string {
+			for _, why := range l.states(i) {
+				if strings.Contains(why, "no monitor renews") {
+					return why
+				}
+			}
+			return ""
+		})
 	}
 }
 

@@ -192,6 +192,7 @@ func realLimits(t *testing.T, spdkDN, spdkCN bool) {
 	const limit, each = 1 << 20, 64 << 10 // bytes per second, bytes
 	l.spec.Limits = &apiv1.Limits{RMbytesPerSec: limit >> 20}
 	l.up(0)
+	l.leased()
 	l.spec.Create = false
 	paths := func() []*host.Namespace { return []*host.Namespace{l.disk(0), l.disk(1)} }
 	read := func(d time.Duration) (float64, time.Duration) {

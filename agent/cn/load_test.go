@@ -220,6 +220,7 @@ func TestRealSwitchUnderLoad(t *testing.T) { planes(t, realSwitchUnderLoad) }
 func realSwitchUnderLoad(t *testing.T, spdkDN, spdkCN bool) {
 	l, _, _ := reals(t, 2, false, spdkDN, spdkCN)
 	l.up(0)
+	l.leased()
 	l.spec.Create = false
 	work := startLoad(l.multipath())
 	defer work.end()

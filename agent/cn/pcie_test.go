@@ -62,6 +62,7 @@ func realNVMeDisk(t *testing.T, spdkDN, spdkCN bool) {
 	l.array()
 	l.spec.Size = 8 << 20 // of the one vd
 	l.up(0)
+	l.leased()
 	l.spec.Create = false
 	ns := l.disk(0)
 	verify(t, ns, 0)

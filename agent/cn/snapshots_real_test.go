@@ -285,7 +285,9 @@ func realRollback(t *testing.T, spdkDN, spdkCN bool) {
 		s.Rollback = rollNone
 		to := 1 // where vda_tgt is, in any case
 		l.term++
-		l.sync(primary, l.cntlr(primary, to))
+		if primary != to {
+			l.sync(primary, l.cntlr(primary, to)) // retires
+		}
 		l.fence(false)
 		l.good(to, l.cntlr(to, to))
 		l.good(1-to, l.cntlr(1-to, to))

@@ -9,9 +9,11 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"testing"
 
 	"github.com/google/uuid"
+	"golang.org/x/sys/unix"
 
 	"github.com/virtual-disk-array/vda"
 	"github.com/virtual-disk-array/vda/agent"
@@ -222,23 +224,69 @@ func TestCloneIsNotCopiedOnSPDK(t *testing.T) {
 	})
 }
 
-// slowClone is an array of 4 MiB that is copied at 1 MiB per second, with two controllers of which primary
-// serves; cn0SPDK: the first is on SPDK. It returns the source too, what that has, and its data planes, that
-// of its controller first.
-func slowClone(t *testing.T, cn0SPDK bool, primary int) (l, src *lab, base []byte, sources []*tgt) {
+// gated is a data plane that has copied one part of a clone, and has no time for the rest yet.
+type gated struct {
+	*spdk.Client
+	copied, free *atomic.Bool
+}
+
+func (g gated) Call(ctx context.Context, method string, params, result any) error {
+	if method != "vda_lvol_absorb" {
+		return g.Client.Call(ctx, method, params, result)
+	}
+	if g.copied.Load() && !g.free.Load() {
+		return &spdk.RPCError{Method: method, Code: -int(unix.EBUSY), Message: "a copy is under way"}
+	}
+	err := g.Client.Call(ctx, method, params, result)
+	if err == nil {
+		g.copied.Store(true)
+	}
+	return err
+}
+
+// gate has node n copy one part of a clone, and the rest when goOn is called.
+func (l *lab) gate(n *cnNode) (goOn func()) {
+	l.Helper()
+	copied, free := new(atomic.Bool), new(atomic.Bool)
+	n.stop(l)
+	n.config.Connect = func() (agent.Client, error) {
+		c, err := spdk.New(spdk.Config{Socket: n.config.Socket})
+		return gated{c, copied, free}, err
+	}
+	n.start(l)
+	return func() { free.Store(true) }
+}
+
+// clone is an array that is being copied, and the array it is copied from.
+type clone struct {
+	*lab
+	src     *lab
+	base    []byte // what the source shows
+	sources []*tgt // the source's data planes, that of its controller first
+	goOn    func() // with the copy
+}
+
+// halfCopied is a clone of 4 MiB of which controller node primary, of two, has copied the first MiB.
+func halfCopied(t *testing.T, cn0SPDK bool, primary int) *clone {
 	t.Helper()
 	const size = 4 << 20
 	src, srcDNs, srcCNs := reals(t, 1, false, false, false)
-	base = noise(1, size)
+	base := noise(1, size)
 	e := src.sourceOf(base)
-	l, _, _ = reals(t, 2, false, false, cn0SPDK)
+	l, _, _ := reals(t, 2, false, false, cn0SPDK)
+	goOn := l.gate(l.cns[primary])
 	l.spec.Size = size
 	l.cloneOf(src, e, size)
-	l.spec.Limits = &apiv1.Limits{RebuildMbps: 1}
 	l.up(primary)
 	l.leased()
 	l.spec.Source.Create = false
-	return l, src, base, append(srcCNs, srcDNs...)
+	planetest.Eventually(t, func() string {
+		if c := l.cloneState(primary); c.GetDoneBytes() != 1<<20 {
+			return c.String()
+		}
+		return ""
+	})
+	return &clone{l, src, base, append(srcCNs, srcDNs...), goOn}
 }
 
 // TestRealCloneMeetsSPDK: a clone that moves to a node with SPDK before it is copied waits there, and
@@ -247,7 +295,8 @@ func TestRealCloneMeetsSPDK(t *testing.T) {
 	if os.Getenv("SPDK_TGT") == "" {
 		t.Skip("SPDK_TGT is not set: there is one data plane only")
 	}
-	l, _, base, sources := slowClone(t, true, 1)
+	l := halfCopied(t, true, 1)
+	base := l.base
 	shows(t, "the clone on vda_tgt", l.disk(1), base)
 
 	l.term++
@@ -265,7 +314,7 @@ func TestRealCloneMeetsSPDK(t *testing.T) {
 
 	l.term++
 	l.fence(false)
-	l.spec.Limits = nil
+	l.goOn()
 	planetest.Eventually(t, func() string {
 		for _, s := range l.settled(1, l.cntlr(1, 1)) {
 			if s.Error {
@@ -286,7 +335,7 @@ func TestRealCloneMeetsSPDK(t *testing.T) {
 	})
 	l.spec.Source = nil
 	l.good(1, l.cntlr(1, 1))
-	for _, g := range sources {
+	for _, g := range l.sources {
 		g.stop()
 	}
 	l.move(1, 0)
@@ -298,45 +347,41 @@ func TestRealCloneMeetsSPDK(t *testing.T) {
 // volume; and it goes on when the source is back.
 func TestRealCloneWithoutItsSource(t *testing.T) {
 	t.Parallel()
-	l, src, base, sources := slowClone(t, false, 0)
+	l := halfCopied(t, false, 0)
 	own := noise(2, 1<<20)
-	copy(base[3<<20:], own)
+	copy(l.base[3<<20:], own)
 	if err := l.disk(0).WriteAt(t.Context(), own, 3<<20); err != nil {
 		t.Fatal(err)
 	}
-	sources[0].stop()
+	l.sources[0].stop()
 	got := make([]byte, 4096)
-	if err := l.disk(0).ReadAt(t.Context(), got, 3<<20); err != nil || !bytes.Equal(got, own[:4096]) {
-		t.Errorf("what the clone has itself: %v", err)
+	for _, at := range []int64{0, 1<<20 - 4096, 3 << 20} {
+		if err := l.disk(0).ReadAt(t.Context(), got, at); err != nil || !bytes.Equal(got, l.base[at:at+4096]) {
+			t.Errorf("what the clone has itself, at %d: %v", at, err)
+		}
 	}
-	// What is not copied: the last cluster before its own, as it has copied 1 MiB per second.
-	err := l.disk(0).ReadAt(t.Context(), got, 3<<20-4096)
 	var st nvme.Status
-	switch {
-	case err == nil && bytes.Equal(got, base[3<<20-4096:3<<20]): // it was copied by now
-	case err == nil:
-		t.Error("the clone shows something else than its source, which is away")
-	case !errors.As(err, &st) || !st.IsPath():
+	if err := l.disk(0).ReadAt(t.Context(), got, 1<<20); !errors.As(err, &st) || !st.IsPath() {
 		t.Errorf("a read of what is not copied: %v", err)
 	}
+	l.goOn()
 	planetest.Eventually(t, func() string {
 		for _, why := range l.states(0) {
-			if strings.Contains(why, "does not go on: no controller of it can be reached, at 127.0.0.1 port "+src.cns[0].port) {
+			if strings.Contains(why, "does not go on: no controller of it can be reached, at 127.0.0.1 port "+l.src.cns[0].port) {
 				return ""
 			}
 		}
 		return fmt.Sprint("the clone says ", l.states(0))
 	})
-	sources[0].start()
+	l.sources[0].start()
 	planetest.Eventually(t, func() string {
-		for _, st := range src.settled(0, src.cntlr(0, 0)) {
+		for _, st := range l.src.settled(0, l.src.cntlr(0, 0)) {
 			if st.Error {
 				return st.ErrorMsg
 			}
 		}
 		return ""
 	})
-	l.spec.Limits = nil
 	planetest.Eventually(t, func() string { // the copy is tried again each second
 		for _, st := range l.settled(0, l.cntlr(0, 0)) {
 			if st.Error {
@@ -351,7 +396,7 @@ func TestRealCloneWithoutItsSource(t *testing.T) {
 		}
 		return ""
 	})
-	shows(t, "the clone", l.disk(0), base)
+	shows(t, "the clone", l.disk(0), l.base)
 }
 
 // TestRealHopOfAClone: the connection by which a clone is copied authenticates once there are
@@ -366,7 +411,7 @@ func TestRealHopOfAClone(t *testing.T) {
 	l, _, cnTgts := reals(t, 1, false, false, false)
 	l.spec.Size = size
 	l.cloneOf(src, e, size)
-	l.spec.Limits = &apiv1.Limits{RebuildMbps: 1}
+	goOn := l.gate(l.cns[0])
 	l.up(0)
 	l.leased()
 	l.spec.Source.Create = false
@@ -457,8 +502,7 @@ func TestRealHopOfAClone(t *testing.T) {
 	refused("with a key of two terms before", first)
 	connected("in a term that it was not told of")
 
-	l.spec.Limits = nil
-	l.good(0, l.cntlr(0, 0))
+	goOn()
 	planetest.Eventually(t, func() string {
 		if c := l.cloneState(0); c == nil || !c.Independent {
 			return c.String()

@@ -4,6 +4,9 @@ import (
 	"context"
 	"log/slog"
 	"net"
+	"net/http"
+	"net/http/httptest"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -207,6 +210,34 @@ func TestCallsBeyondTheLimitAreRefused(t *testing.T) {
 				t.Error("the log does not say once that calls are refused")
 			}
 		})
+	}
+}
+
+// TestRequestsBeyondTheLimitAreToldWhenToComeAgain: over HTTP, too.
+func TestRequestsBeyondTheLimitAreToldWhenToComeAgain(t *testing.T) {
+	g := newGuard(Limits{Calls: 1}, slog.New(slog.DiscardHandler))
+	web := &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusNoContent) })}
+	g.HTTP(web)
+	ask := func() *httptest.ResponseRecorder {
+		w := httptest.NewRecorder()
+		web.Handler.ServeHTTP(w, httptest.NewRequestWithContext(t.Context(), http.MethodGet, "/api/da", nil))
+		return w
+	}
+	if w := ask(); w.Code != http.StatusNoContent {
+		t.Fatalf("a first request has status %d", w.Code)
+	}
+	c := g.call(t.Context(), "/t.T/Wait")
+	if err := g.begin(c); err != nil {
+		t.Fatal(err)
+	}
+	w := ask()
+	after, err := strconv.Atoi(w.Header().Get("Retry-After"))
+	if w.Code != http.StatusServiceUnavailable || err != nil || after < 1 || after > 2 || !strings.Contains(w.Body.String(), "try again") {
+		t.Errorf("one more than the limit has status %d, Retry-After %q: %s", w.Code, w.Header().Get("Retry-After"), w.Body)
+	}
+	g.end(c)
+	if w := ask(); w.Code != http.StatusNoContent {
+		t.Errorf("then status %d", w.Code)
 	}
 }
 

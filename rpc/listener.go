@@ -3,8 +3,10 @@ package rpc
 import (
 	"context"
 	"errors"
+	"math"
 	"net"
 	"net/http"
+	"strconv"
 	"sync"
 	"time"
 
@@ -141,6 +143,9 @@ func (g *guard) HTTP(s *http.Server) {
 	s.Handler = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		c := g.call(r.Context(), r.URL.Path)
 		if err := g.begin(c); err != nil {
+			if after, ok := RetryAfter(err); ok {
+				w.Header().Set("Retry-After", strconv.Itoa(int(math.Ceil(after.Seconds()))))
+			}
 			http.Error(w, status.Convert(err).Message(), http.StatusServiceUnavailable)
 			return
 		}

@@ -242,6 +242,8 @@ type step struct {
 	start, one, percent, rack, again time.Duration // until all was well, primaries were elsewhere, and all was well again
 	ops                              map[string]figure
 	cores, mib                       float64 // of the busiest monitor at rest
+	sql                              cost    // of all monitors at rest, per second
+	portalMiB                        float64
 }
 
 // TestSteps measures clusters of NODES nodes, one size after the other when there are several, with ARRAYS
@@ -258,17 +260,16 @@ func TestSteps(t *testing.T) {
 		}
 		s := step{nodes: nodes, arrays: arrays}
 		begin := time.Now()
+		c.stopMonitors() // rows are written faster without them, and each size shows how long their start takes
 		c.grow(nodes, arrays)
 		t.Logf("%d nodes, %d arrays, %d monitors; recorded in %.1f s", nodes, arrays, monitors, time.Since(begin).Seconds())
-		if i == 0 {
-			for range monitors {
-				c.start("vda_monitor", "monitor")
-			}
+		for range monitors {
+			c.start("vda_monitor", "monitor")
 		}
 		s.start = c.settle()
 		t.Logf("  all is well %.1f s after that", s.start.Seconds())
-		c.rest(time.Duration(given(t, "REST", 10)) * time.Second)
-		s.cores, s.mib = c.cores, c.mib
+		s.sql = c.rest(time.Duration(given(t, "REST", 10)) * time.Second)
+		s.cores, s.mib, s.portalMiB = c.cores, c.mib, float64(c.processes[0].usage().rss>>20)
 		s.ops = c.measure(given(t, "EACH", 20))
 		t.Logf("  portal: dearest statements%s", c.dearest("portal", 8))
 		s.one = c.failover("a cn dies", c.cns[:1])
@@ -288,13 +289,23 @@ func TestSteps(t *testing.T) {
 		}
 		all = append(all, s)
 		t.Logf("  the database has %d MiB", c.number("SELECT pg_database_size(current_database())")>>20)
-	}
-	c.table(all)
-	if file := os.Getenv("SVG"); file != "" {
-		if err := os.WriteFile(file, []byte(curve(all)), 0o644); err != nil {
-			t.Fatal(err)
+		c.table(all) // after each size: the next one may be too large for the machine
+		if file := os.Getenv("SVG"); file != "" {
+			if err := os.WriteFile(file, []byte(curve(all)), 0o644); err != nil {
+				t.Fatal(err)
+			}
 		}
 	}
+}
+
+// stopMonitors ends those that run.
+func (c *cluster) stopMonitors() {
+	c.processes = slices.DeleteFunc(c.processes, func(p *process) bool {
+		if p.name == "vda_monitor" {
+			p.kill()
+		}
+		return p.name == "vda_monitor"
+	})
 }
 
 // steps reads NODES.
@@ -336,6 +347,10 @@ func (c *cluster) table(all []step) {
 		}
 	}
 	row("the busiest monitor at rest", func(s *step) string { return fmt.Sprintf("%.1f %% of a core, %.0f MiB", 100*s.cores, s.mib) })
+	row("all monitors at rest, per second: statements, rows, time of the database", func(s *step) string {
+		return fmt.Sprintf("%.0f, %.0f, %.0f ms", s.sql.calls, s.sql.rows, s.sql.ms)
+	})
+	row("the portal", func(s *step) string { return fmt.Sprintf("%.0f MiB", s.portalMiB) })
 	row("until all is well, from rows alone", seconds(func(s *step) time.Duration { return s.start }))
 	row("failover of a cn, in the database", seconds(func(s *step) time.Duration { return s.one }))
 	row("of 1 % of the cns", seconds(func(s *step) time.Duration { return s.percent }))

@@ -4,7 +4,10 @@ import (
 	"container/list"
 	"context"
 	"database/sql/driver"
+	"errors"
 	"strings"
+
+	"github.com/go-sql-driver/mysql"
 )
 
 // How many statements a connection keeps prepared. SQLite's are memory of this process; MariaDB and MySQL have
@@ -88,12 +91,27 @@ func (c *preparingConn) statement(ctx context.Context, text string, args int) (*
 		e = before
 	}
 	s, err := c.PrepareContext(ctx, text)
+	if tooMany(err) {
+		for _, e := range c.byText {
+			if p := e.Value.(*prepared); !p.busy {
+				c.drop(p)
+			}
+		}
+		return nil, nil
+	}
 	if err != nil {
 		return nil, err
 	}
 	p := &prepared{text: text, Stmt: s}
 	c.byText[text] = c.recent.PushFront(p)
 	return p, nil
+}
+
+// tooMany is the error of a server of MariaDB or MySQL that has as many prepared statements as it takes
+// (max_prepared_stmt_count). One that is carried out needs room for itself alone, and only while it is.
+func tooMany(err error) bool {
+	var e *mysql.MySQLError
+	return errors.As(err, &e) && e.Number == 1461
 }
 
 // isKept tells the statements of a program at work from those that change the schema, of which each runs once.

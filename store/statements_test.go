@@ -294,7 +294,7 @@ func TestPreparedStatements(t *testing.T) {
 // TestMariaDBPreparesOnce: a statement costs one round trip once it is known, not two.
 func TestMariaDBPreparesOnce(t *testing.T) {
 	t.Parallel()
-	_, uri := dbtest.MariaDB(t)
+	server, uri := dbtest.MariaDB(t)
 	target, err := parseURI(uri)
 	if err != nil {
 		t.Fatal(err)
@@ -326,5 +326,16 @@ func TestMariaDBPreparesOnce(t *testing.T) {
 	}
 	if prepared != 1 || executed != times {
 		t.Errorf("%d times: prepared %d times, carried out %d times", times, prepared, executed)
+	}
+	if server == nil {
+		return // its settings are another's
+	}
+	const room = 4 // on the whole server
+	server.Admin(fmt.Sprint("SET GLOBAL max_prepared_stmt_count = ", room))
+	for i := range 5 * room {
+		var n int
+		if err := conn.QueryRowContext(t.Context(), fmt.Sprintf("SELECT ? + %d", i), 1).Scan(&n); err != nil || n != i+1 {
+			t.Fatalf("with room for %d statements: %d, error %v", room, n, err)
+		}
 	}
 }

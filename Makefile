@@ -79,7 +79,7 @@ chaos: build ## faults by SEED for MINUTES on real processes, checked by a host 
 	SECURED=$(SECURED) MINUTES=$(MINUTES) SEED=$(SEED) REDUNDANCY=$(REDUNDANCY) CHANGES=$(CHANGES) VOLUMES=$(VOLUMES) go test -tags e2e -count=1 -timeout 10h -v -run 'TestChaos$$' ./test/chaos
 
 SEEDS ?= 1000
-sim: ## the control plane in one process and fake time, faults by SEEDS seeds; CHANGES=1 changes arrays beside, VOLUMES=1 snapshots them, rolls back, clones them and has them grow
+sim: ## the control plane, secured, in one process and fake time, faults by SEEDS seeds; CHANGES=1 changes arrays beside, VOLUMES=1 snapshots them, rolls back, clones them and has them grow
 	go test -count=1 -timeout 3h -v -run 'TestSeeds$$' ./sim -args -seeds $(SEEDS) $(if $(CHANGES),-changes) $(if $(VOLUMES),-volumes)
 
 move: build ## a dn and a cn move from vda_tgt to SPDK_TGT= and back under a host's load (root, Debian)

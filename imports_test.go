@@ -16,8 +16,8 @@ var may = []struct{ name, imports string }{
 	{"cmd", "agent/cn agent/dn cli csi monitor portal program sandbox spdk/rpccli store store/dbcli vdatgt/tgtcli"},
 	{"packaging", ""},
 	{"test", "csi csi/linux csi/node nvmf/dhchap nvmf/host sandbox/dataplane sandbox/stamp spdk"},
-	{"sim", "agent agent/cn agent/dn agent/planetest api array client module/mirror/core monitor portal rpc spdk store syncer sim/ledger " +
-		"sim/simnet"},
+	{"sim", "agent agent/cn agent/dn agent/planetest api array client member module/mirror/core monitor nvmf/dhchap pki portal rpc spdk " +
+		"store store/dbcli syncer sim/ledger sim/simnet"},
 	{"sim/ledger", ""},
 	{"sim/simnet", ""},
 	{"sandbox", "nvmf/host program sandbox/dataplane sandbox/stamp"},

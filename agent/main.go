@@ -14,6 +14,7 @@ import (
 
 	"github.com/virtual-disk-array/vda/member"
 	"github.com/virtual-disk-array/vda/program"
+	"github.com/virtual-disk-array/vda/rpc"
 )
 
 // Main is an agent with what it stands on.
@@ -28,6 +29,9 @@ type Main struct {
 	// it meets its data plane. Both are for agents whose machine is made up.
 	Lis     net.Listener
 	Prepare func(*Node)
+	// Authorize, when not nil, decides who may call, in place of the rule that portals and monitors of the cluster
+	// may: for tests that they find an agent without that rule.
+	Authorize func(context.Context, rpc.Call) error
 }
 
 // Program is the agent as a program.

@@ -107,6 +107,10 @@ func (m Main) serve(ctx context.Context, lis net.Listener, svc Service, n *Node,
 	if err != nil {
 		return err
 	}
+	authorize := m.Authorize
+	if authorize == nil {
+		authorize = rpc.Members(id, pki.Portal, pki.Monitor)
+	}
 	refusals := rpc.NewRefusals()
 	return rpc.Serve(ctx, lis, rpc.Config{
 		Refusals:    refusals,
@@ -115,7 +119,7 @@ func (m Main) serve(ctx context.Context, lis net.Listener, svc Service, n *Node,
 		Limits:      limits,
 		Registry:    registry,
 		Identity:    id,
-		Authorize:   rpc.Members(id, pki.Portal, pki.Monitor),
+		Authorize:   authorize,
 		Intercept:   both(learns(id, n.Log), refusals.Beats),
 		Log:         n.Log,
 		Quiet:       []string{"Heartbeat"},

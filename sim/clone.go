@@ -159,7 +159,7 @@ func (s *sim) takeClone(h *host, from *snapshot, req *apiv1.CreateDaRequest) str
 
 func (s *sim) exportClone(c *clone) error {
 	return s.call("exp create of a clone", func(ctx context.Context) (*apiv1.ReplyInfo, error) {
-		r, err := s.admin.CreateExp(ctx, &apiv1.CreateExpRequest{DaName: c.name, ExpName: "exp0", InitiatorNqn: c.h.nqn})
+		r, err := s.admin.CreateExp(ctx, c.h.exporter(c.name))
 		if err == nil { // likewise
 			c.h.sub = r.ExpMsg.ExpNqn
 			return granted, nil

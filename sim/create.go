@@ -13,6 +13,9 @@ import (
 	"github.com/virtual-disk-array/vda/store"
 )
 
+// nobody is the host of exporters that nobody uses; it has no key.
+const nobody = "nqn.2016-06.io.spdk:nobody"
+
 func listenerConf(machine, port string) string {
 	return fmt.Sprintf(`{"trtype":"tcp","traddr":%q,"adrfam":"ipv4","trsvcid":%q}`, machine, port)
 }
@@ -25,6 +28,9 @@ func (s *sim) create() error {
 		if err := s.register(ctx, n); err != nil {
 			return err
 		}
+	}
+	if err := s.secure(ctx); err != nil {
+		return err
 	}
 	if s.redundancy != "" {
 		if err := s.awaitMirrors(ctx); err != nil {
@@ -76,7 +82,7 @@ func (s *sim) former(ctx context.Context, req *apiv1.CreateDaRequest) error {
 	if err := replied(r.GetReplyInfo(), err); err != nil {
 		return fmt.Errorf("da create: %w", err)
 	}
-	e, err := s.admin.CreateExp(ctx, &apiv1.CreateExpRequest{DaName: req.DaName, ExpName: "exp0", InitiatorNqn: "nqn.2016-06.io.spdk:nobody"})
+	e, err := s.admin.CreateExp(ctx, &apiv1.CreateExpRequest{DaName: req.DaName, ExpName: "exp0", InitiatorNqn: nobody})
 	if err := replied(e.GetReplyInfo(), err); err != nil {
 		return fmt.Errorf("exp create: %w", err)
 	}
@@ -120,7 +126,7 @@ func (s *sim) addHost(ctx context.Context, i int, array string, size uint64) err
 	h := s.newHost(i)
 	h.array, h.vol.size, h.vol.physical = array, size, roomFor*size
 	h.turns = s.redundancy != "" && h.rng.IntN(2) == 0
-	r, err := s.admin.CreateExp(ctx, &apiv1.CreateExpRequest{DaName: array, ExpName: "exp0", InitiatorNqn: h.nqn})
+	r, err := s.admin.CreateExp(ctx, h.exporter(array))
 	if err := replied(r.GetReplyInfo(), err); err != nil {
 		return fmt.Errorf("exp create: %w", err)
 	}
@@ -133,7 +139,7 @@ func (s *sim) addHost(ctx context.Context, i int, array string, size uint64) err
 func (s *sim) newHost(i int) *host {
 	h := &host{s: s, name: fmt.Sprint("host", i), nqn: fmt.Sprintf("nqn.2016-06.io.spdk:host%d", i),
 		rng: rand.New(rand.NewPCG(s.cfg.Seed, uint64(100+i))), paths: map[string]*path{}, sent: map[uint64]uint64{},
-		places: map[uint64]uint64{}, vol: volume{order: make(chan struct{}, 1)}}
+		places: map[uint64]uint64{}, keys: newKeys(), vol: volume{order: make(chan struct{}, 1)}}
 	h.plane = s.planes.Place(fmt.Sprintf("10.0.3.%d", i+1), true)
 	h.plane.Boot()
 	return h

@@ -6,6 +6,7 @@ import (
 	"net"
 	"path/filepath"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/virtual-disk-array/vda"
@@ -13,7 +14,9 @@ import (
 	"github.com/virtual-disk-array/vda/agent/cn"
 	"github.com/virtual-disk-array/vda/agent/dn"
 	"github.com/virtual-disk-array/vda/agent/planetest"
+	"github.com/virtual-disk-array/vda/member"
 	"github.com/virtual-disk-array/vda/monitor"
+	"github.com/virtual-disk-array/vda/pki"
 	"github.com/virtual-disk-array/vda/portal"
 	"github.com/virtual-disk-array/vda/rpc"
 	"github.com/virtual-disk-array/vda/sim/simnet"
@@ -28,6 +31,10 @@ type daemon struct {
 	// begin starts the real code for a life; end returns when nothing of it
 	// runs any more. The life is over by then for all the world.
 	begin func(p *simnet.Process) (end func(), err error)
+	// who it is to the cluster, as vda_db has it, where its identity is, and the token that it is started with; "" for
+	// a data plane, and no token for a portal.
+	who, dir, token string
+	revoking        atomic.Bool // its certificate was revoked in this run
 	// hung, when not nil, is told that the program hangs or runs on.
 	hung func(bool)
 
@@ -132,63 +139,91 @@ func (d *daemon) hang(on bool) {
 }
 
 // pool reaches agents over the network of the simulation.
-func (s *sim) pool(p *simnet.Process) *syncer.Pool {
-	return syncer.NewPool(s.dialing(p))
+func (s *sim) pool(p *simnet.Process, id *pki.Identity) *syncer.Pool {
+	cfg := s.dialing(p)
+	cfg.Identity = id
+	return syncer.NewPool(cfg)
 }
 
 // dialing is how a process reaches others.
-func (s *sim) dialing(p *simnet.Process) rpc.DialConfig {
-	return rpc.DialConfig{Connect: func(ctx context.Context, at string) (net.Conn, error) { return p.Dial(ctx, at) }}
+func (s *sim) dialing(p *simnet.Process) rpc.DialConfig { return rpc.DialConfig{Connect: connect(p)} }
+
+func connect(p *simnet.Process) func(ctx context.Context, at string) (net.Conn, error) {
+	return func(ctx context.Context, at string) (net.Conn, error) { return p.Dial(ctx, at) }
 }
 
 func (s *sim) portal(machine string) *daemon {
-	return &daemon{name: "portal", machine: machine, net: s.net, begin: func(p *simnet.Process) (func(), error) {
-		db, pool, log := &procStore{s.db, p}, s.pool(p), s.log.of(p)
+	d := &daemon{name: "portal", machine: machine, net: s.net, dir: filepath.Join(s.dir, "portal")}
+	d.begin = func(p *simnet.Process) (func(), error) {
+		db, log, lis := &procStore{s.db, p}, s.log.of(p), p.Listen(portalAddress)
+		ctx, cancel := context.WithCancel(context.Background())
+		id, ca, err := portal.Main{CADir: s.caDir(), Member: member.Flags{Dir: d.dir}}.Identity(ctx, db, lis.Addr(), log)
+		if err != nil {
+			cancel()
+			return nil, err
+		}
+		pool := s.pool(p, id)
 		sy, err := syncer.New(syncer.Config{Store: db, Dial: pool, Log: log})
 		if err != nil {
+			cancel()
 			return nil, err
 		}
-		srv, err := portal.New(portal.Config{Store: db, Syncer: sy, Failover: sy, Log: log})
+		srv, err := portal.New(portal.Config{Store: db, Syncer: sy, Failover: sy, Identity: id, CA: ca, Log: log})
 		if err != nil {
+			cancel()
 			return nil, err
 		}
-		ctx, cancel := context.WithCancel(context.Background())
 		served := make(chan struct{})
 		go func() {
 			defer close(served)
-			_ = srv.Serve(ctx, p.Listen(machine+":9520"))
+			_ = syncer.Guard(ctx, db, id, ca, log, func(ctx context.Context) error { return srv.Serve(ctx, lis) })
 		}()
 		return func() {
 			_ = pool.Close()
 			cancel()
 			<-served
 		}, nil
-	}}
+	}
+	return d
 }
 
 func (s *sim) monitor(i int, machine string) *daemon {
-	return &daemon{name: fmt.Sprint("monitor", i), machine: machine, net: s.net, begin: func(p *simnet.Process) (func(), error) {
-		at := machine + ":9620"
-		pool := s.pool(p)
-		cfg := monitor.Config{Store: &procStore{s.db, p}, Dial: pool, Name: at, Log: s.log.of(p)}
+	at, name := machine+":9620", fmt.Sprint("monitor", i)
+	d := &daemon{name: name, machine: machine, net: s.net, who: "monitor/" + at, dir: filepath.Join(s.dir, name)}
+	d.begin = func(p *simnet.Process) (func(), error) {
+		db, log := &procStore{s.db, p}, s.log.of(p)
+		ctx, cancel := context.WithCancel(context.Background())
+		id, err := s.member(d, p).Open(ctx, pki.Monitor, log)
+		if err == nil {
+			err = syncer.Secure(ctx, db, id)
+		}
+		if err != nil {
+			cancel()
+			return nil, err
+		}
+		pool := s.pool(p, id)
+		cfg := monitor.Config{Store: db, Dial: pool, Identity: id, Name: at, Log: log}
 		if s.cfg.story != nil {
 			cfg.Timing.ReplaceAfter = s.cfg.story.replaceAfter
 		}
 		m, err := monitor.New(cfg)
 		if err != nil {
+			cancel()
 			return nil, err
 		}
-		ctx, cancel := context.WithCancel(context.Background())
 		lis := p.Listen(at)
 		var wg sync.WaitGroup
 		wg.Go(func() { m.Run(ctx) })
-		wg.Go(func() { _ = m.Serve(ctx, lis) })
+		wg.Go(func() {
+			_ = syncer.Guard(ctx, db, id, nil, log, func(ctx context.Context) error { return m.Serve(ctx, lis) })
+		})
 		return func() {
 			_ = pool.Close()
 			cancel()
 			wg.Wait()
 		}, nil
-	}}
+	}
+	return d
 }
 
 // plane is a data plane as a daemon.
@@ -223,15 +258,20 @@ func (s *sim) cnAgent(name, machine string, m *planetest.Plane) *daemon {
 
 func (s *sim) agent(name, at, svc string, m *planetest.Plane, app agent.App) *daemon {
 	machine, _, _ := net.SplitHostPort(at)
-	return &daemon{name: name + ".agent", machine: machine, net: s.net, begin: func(p *simnet.Process) (func(), error) {
+	state := filepath.Join(s.dir, name)
+	d := &daemon{name: name + ".agent", machine: machine, net: s.net, who: app.Kind + "/" + at, dir: filepath.Join(state, "tls")}
+	d.begin = func(p *simnet.Process) (func(), error) {
 		ready, ended := make(chan string, 1), make(chan error, 1)
 		a := agent.Main{App: app, Ready: ready, Lis: p.Listen(at), Config: agent.Config{
-			Socket: "the model's", StateDir: filepath.Join(s.dir, name), Log: s.log.of(p),
+			Socket: "the model's", StateDir: state, Log: s.log.of(p), Member: s.member(d, p),
 			Address: vda.Listener{TrType: "tcp", TrAddr: machine, AdrFam: "ipv4", TrSvcID: svc},
 			Connect: func() (agent.Client, error) { return gated{m.Direct(), p}, nil },
 		}, Prepare: func(n *agent.Node) {
 			n.Disks, n.Plane.OpenRaw, n.Plane.Reach = s.planes.Machine(), s.planes.OpenRaw, m.Reach
 		}}
+		if s.cfg.NoRoles {
+			a.Authorize = func(context.Context, rpc.Call) error { return nil }
+		}
 		ctx, cancel := context.WithCancel(context.Background())
 		go func() { ended <- a.Run(ctx) }()
 		select {
@@ -241,7 +281,8 @@ func (s *sim) agent(name, at, svc string, m *planetest.Plane, app agent.App) *da
 			cancel()
 			return nil, err
 		}
-	}}
+	}
+	return d
 }
 
 // gated is an agent's client of its data plane. The two share a machine, so

@@ -5,8 +5,8 @@
 //
 // # What is real
 //
-// portal.Server, monitor.Monitor, syncer and its Pool, gRPC over HTTP/2, the
-// agents with their state directories, the store on SQLite. A bubble of
+// portal.Server, monitor.Monitor, syncer and its Pool, gRPC over HTTP/2 and TLS, the
+// agents with their state directories, the store on SQLite, vda_db. A bubble of
 // testing/synctest makes time jump when everybody waits, so nothing may wait
 // on a socket or in the kernel: connections are pipes of package simnet, the
 // agents call their data plane through agent.Config.Connect, and the database
@@ -43,6 +43,17 @@
 // can be overtaken by its own first attempt when a disk is not fair; NVMe leaves it
 // to hosts to wait before they try elsewhere.
 //
+// # Security
+//
+// The cluster is secured before it has arrays (secure.go): its CA, tokens, enrolment, certificates with their checks,
+// roles and revocations are the real code, and so are the agents' keys of hosts and of connections between nodes. The
+// model of the data planes compares keys where real ones authenticate, and renewal is not due within a run. Beside
+// the faults an administrator revokes certificates and has daemons enrol again, and changes keys of hosts, the one of
+// before valid for a while (rekey.go). Somebody on the network (intruder.go) tries what nobody may: calls in the clear,
+// without a certificate, with another cluster's and with a copy of a node's, a change with a viewer's token, and each
+// subsystem by the NQN of each of its hosts without a key. At the end copies of certificates that were revoked are tried
+// at all agents.
+//
 // # What is checked
 //
 // Package ledger judges what disks and hosts see:
@@ -56,7 +67,8 @@
 //     is acknowledged.
 //   - At each read of a mirrored array, also of blocks that are being written: it is
 //     not older than what was acknowledged or read before.
-//   - Hosts see path statuses and nothing worse.
+//   - Hosts see path statuses and nothing worse, and are connected by all their paths at the end.
+//   - Nobody is served or let in who may not.
 //   - No agent removes the subsystem of an exporter that is desired. Arrays and
 //     exporters are made and deleted under the same names all the time.
 //   - When faults have ended: within Config.Settle all nodes, disks and

@@ -53,7 +53,7 @@ var kinds = []kind{
 func (s *sim) plan() []fault {
 	// Between calm runs and storms.
 	mean := time.Duration(2+s.rng.IntN(6)) * time.Second
-	all := slices.Concat(s.draw(kinds, mean), s.changePlan(), s.volumePlan())
+	all := slices.Concat(s.draw(kinds, mean), s.changePlan(), s.volumePlan(), s.securityPlan())
 	slices.SortStableFunc(all, func(a, b fault) int { return cmp.Compare(a.at, b.at) })
 	return all
 }

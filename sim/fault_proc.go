@@ -171,7 +171,7 @@ func (s *sim) drawChurn() (string, func() func()) {
 func (s *sim) make(ctx context.Context, da, exp string, cntlrs uint32) {
 	r, err := s.admin.CreateDa(ctx, &apiv1.CreateDaRequest{DaName: da, CntlrCnt: cntlrs, DaSize: 4 << 20})
 	s.log.printf("admin          da create %s: %v", da, replied(r.GetReplyInfo(), err))
-	e, err := s.admin.CreateExp(ctx, &apiv1.CreateExpRequest{DaName: da, ExpName: exp, InitiatorNqn: "nqn.2016-06.io.spdk:nobody"})
+	e, err := s.admin.CreateExp(ctx, &apiv1.CreateExpRequest{DaName: da, ExpName: exp, InitiatorNqn: nobody})
 	s.log.printf("admin          exp create %s: %v", exp, replied(e.GetReplyInfo(), err))
 }
 

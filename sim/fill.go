@@ -50,7 +50,7 @@ func (s *sim) createFilling(ctx context.Context) error {
 	}
 	h := s.newHost(400)
 	h.array, h.own = fillingName, true
-	e, err := s.admin.CreateExp(ctx, &apiv1.CreateExpRequest{DaName: fillingName, ExpName: "exp0", InitiatorNqn: h.nqn})
+	e, err := s.admin.CreateExp(ctx, h.exporter(fillingName))
 	if err := replied(e.GetReplyInfo(), err); err != nil {
 		return fmt.Errorf("exp create: %w", err)
 	}

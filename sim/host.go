@@ -5,9 +5,11 @@ import (
 	"maps"
 	"math/rand/v2"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/virtual-disk-array/vda/agent/planetest"
+	apiv1 "github.com/virtual-disk-array/vda/api/v1"
 )
 
 // host is a machine with NVMe multipath that uses one array: its workers each
@@ -21,6 +23,11 @@ type host struct {
 	plane *planetest.Plane // its initiator
 	sub   string           // NQN of the exporter
 	rng   *rand.Rand
+
+	keyed sync.Mutex // guards keys, and is taken with the model's lock held
+	keys  [2]string  // its own, and the controllers'
+	// rekeying says that they are being changed.
+	rekeying atomic.Bool
 
 	vol    volume // of the order that is under way
 	mu     sync.Mutex
@@ -87,7 +94,7 @@ func (h *host) follow(addrs map[string]bool) {
 	for at := range addrs {
 		if h.paths[at] == nil {
 			h.paths[at] = &path{at: at, link: h.plane.Connect(planetest.Target{Addr: at, NQN: h.sub, Host: h.nqn, Silence: hostKeepAlive,
-				Reconnect: time.Second, Linux: true})}
+				Reconnect: time.Second, Linux: true, Secrets: h.secrets})}
 		}
 	}
 	for at, p := range h.paths {
@@ -98,12 +105,37 @@ func (h *host) follow(addrs map[string]bool) {
 	}
 }
 
+// secrets are the host's keys now.
+func (h *host) secrets() [2]string {
+	h.keyed.Lock()
+	defer h.keyed.Unlock()
+	return h.keys
+}
+
+// exporter asks for an exporter of an array for the host, which authenticates.
+func (h *host) exporter(array string) *apiv1.CreateExpRequest {
+	keys := h.secrets()
+	return &apiv1.CreateExpRequest{DaName: array, ExpName: "exp0", InitiatorNqn: h.nqn, DhchapKey: keys[0], DhchapCtrlrKey: keys[1]}
+}
+
 // lost returns a path that the host has given up and should have, "" for none.
 func (h *host) lost() string {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	for at, p := range h.paths {
 		if p.link.GivenUp() {
+			return at
+		}
+	}
+	return ""
+}
+
+// unconnected returns a path that has no connection, "" for none.
+func (h *host) unconnected() string {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	for at, p := range h.paths {
+		if !p.link.GivenUp() && p.link.ANA() == "" {
 			return at
 		}
 	}

@@ -71,6 +71,11 @@ func (s *sim) unwell() string {
 	if err != nil {
 		return err.Error()
 	}
+	for _, h := range s.hosts {
+		if at := h.unconnected(); why == "" && at != "" {
+			why = h.name + " has no connection to " + at
+		}
+	}
 	return why
 }
 

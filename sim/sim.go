@@ -9,7 +9,6 @@ import (
 	"math/rand/v2"
 	"os"
 	"path/filepath"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -18,9 +17,11 @@ import (
 	apiv1 "github.com/virtual-disk-array/vda/api/v1"
 	"github.com/virtual-disk-array/vda/client"
 	"github.com/virtual-disk-array/vda/module/mirror/core"
+	"github.com/virtual-disk-array/vda/pki"
 	"github.com/virtual-disk-array/vda/sim/ledger"
 	"github.com/virtual-disk-array/vda/sim/simnet"
 	"github.com/virtual-disk-array/vda/store"
+	"github.com/virtual-disk-array/vda/store/dbcli"
 )
 
 // Config says what to simulate.
@@ -72,6 +73,8 @@ type Config struct {
 	Long bool
 	// Break leaves a rule of mirrors out.
 	Break core.Breach
+	// NoProof has data planes let hosts in without a key, and NoRoles agents take orders from all members, likewise.
+	NoProof, NoRoles bool
 	// ForGood has data planes refuse for good what is not there, likewise.
 	ForGood bool
 
@@ -90,6 +93,8 @@ type Outcome struct {
 	// Changes is how many changes of redundancies, drains, moves, snapshots, rollbacks and growths
 	// were begun.
 	Changes int
+	// Refused is how often somebody was refused who may not.
+	Refused int
 }
 
 // sim is one run.
@@ -124,6 +129,8 @@ type sim struct {
 	churned    int        // arrays made by faults
 	redundancy string     // of the hosts' arrays; "": none
 	power      *rand.Rand // of what write caches lose
+	intruder   *intruder
+	thieves    []*pki.Identity // copies of certificates that were revoked
 	end        []func()
 }
 
@@ -158,17 +165,27 @@ func Run(cfg Config) (*Outcome, error) {
 		return s.outcome(0), fmt.Errorf("seed %d: before the first fault: %w", cfg.Seed, err)
 	}
 	if cfg.story == nil {
+		stop := make(chan struct{})
+		lurks := begin(func() { s.intruder.lurk(stop) })
 		s.makeFaults()
+		close(stop)
+		lurks()
 	} else {
 		cfg.story.tell(s)
 	}
 	healed := s.settle()
+	s.tryThieves(s.intruder)
+	s.intruder.atDoors()
 	return s.outcome(healed), nil
 }
 
 func (s *sim) outcome(healed time.Duration) *Outcome {
 	wrongs, count := s.ledger.Verdict()
-	return &Outcome{Wrongs: wrongs, Count: count, Log: s.log.String(), Faults: s.faults, Healed: healed,
+	refused := 0
+	if s.intruder != nil {
+		refused = s.intruder.tries
+	}
+	return &Outcome{Refused: refused, Wrongs: wrongs, Count: count, Log: s.log.String(), Faults: s.faults, Healed: healed,
 		Redundancy: cmp.Or(s.redundancy, "none"), Changes: int(s.changed.Load())}
 }
 
@@ -179,7 +196,7 @@ func (s *sim) build() error {
 	s.planes = planetest.NewLive(planetest.Live{
 		Path: s.net.Path, Service: s.service, Wrote: s.ledger.Wrote, Admitted: s.ledger.Admitted, Removed: s.removed, NoFence: s.cfg.NoFence,
 		NoSettle: s.cfg.NoSettle, ForGood: s.cfg.ForGood, Acked: s.acked, Break: s.cfg.Break, CopyRate: s.copyRate(), Meets: s.meets,
-		NoCopy: s.cfg.NoCopy, OldData: s.cfg.OldData, NoHold: s.cfg.NoHold, NoFill: s.cfg.NoFill, NoRoom: s.cfg.NoRoom,
+		NoCopy: s.cfg.NoCopy, OldData: s.cfg.OldData, NoHold: s.cfg.NoHold, NoFill: s.cfg.NoFill, NoRoom: s.cfg.NoRoom, NoProof: s.cfg.NoProof,
 		ZeroOutside: s.cfg.ZeroOutside, CloneRate: s.cloneRate(), DiskBytes: s.diskBytes(),
 	})
 	if err := s.openDB(); err != nil {
@@ -201,12 +218,13 @@ func (s *sim) build() error {
 	}
 	s.redundancy = s.drawRedundancy()
 	for _, d := range s.daemons {
+		if err := s.issue(d); err != nil {
+			return err
+		}
 		d.start()
 	}
 	admin := s.net.Start("admin", adminMachine)
-	dialing := s.dialing(admin)
-	dialing.Ping, dialing.ConnectTimeout = -1, time.Second
-	portal, err := client.New(client.Config{Portals: []string{portalMachine + ":9520"}, Dial: dialing})
+	portal, err := s.user(admin, "admin")
 	if err != nil {
 		return err
 	}
@@ -227,6 +245,9 @@ func (s *sim) build() error {
 		s.filled.h.work.Go(s.fill)
 	}
 	go s.discover()
+	if s.intruder, err = s.newIntruder(); err != nil {
+		return err
+	}
 	time.Sleep(3 * time.Second) // the first beats
 	return nil
 }
@@ -240,18 +261,14 @@ func (s *sim) openDB() error {
 	if err := os.WriteFile(file, raw, 0o600); err != nil {
 		return err
 	}
-	db, err := store.Open(context.Background(), "sqlite:///"+file+"?synchronous=off")
+	db, err := store.Open(context.Background(), s.uri())
 	if err != nil {
-		return err
-	}
-	if err := db.Update(context.Background(), func(tx store.Tx) error { // connections between nodes authenticate
-		return tx.SetSecurity(store.Security{HopSecret: strings.Repeat("5a", 32)})
-	}); err != nil {
 		return err
 	}
 	s.db = &database{Store: db, net: s.net, machine: dbMachine}
 	s.end = append(s.end, func() { _ = db.Close() })
-	return nil
+	_, err = s.vdaDB(dbcli.Main{Action: "make-ca", CADir: s.caDir()})
+	return err
 }
 
 func (s *sim) addNode(kind string, i int, machine string) {

@@ -143,7 +143,7 @@ func TestSeeds(t *testing.T) {
 			Redundancy: *redFlag, Debug: true}))
 		return
 	}
-	var writes, reads, again, moves, failed int
+	var writes, reads, again, moves, failed, refused int
 	var healed []time.Duration
 	faults, redundancies := map[string]int{}, map[string]int{}
 	begin := time.Now()
@@ -153,6 +153,7 @@ func TestSeeds(t *testing.T) {
 		report(t, &cfg, o)
 		redundancies[o.Redundancy]++
 		writes, reads, again, moves = writes+o.Writes, reads+o.Reads, again+o.Again, moves+o.Moves
+		refused += o.Refused
 		for k, n := range o.Faults {
 			faults[k] += n
 		}
@@ -164,7 +165,7 @@ func TestSeeds(t *testing.T) {
 	}
 	slices.Sort(healed)
 	total := 0
-	for _, k := range slices.Concat(kinds, changes, volumes, together, cloning) {
+	for _, k := range slices.Concat(kinds, changes, volumes, together, cloning, securities) {
 		t.Logf("%6d %s", faults[k.name], k.name)
 		total += faults[k.name]
 	}
@@ -176,7 +177,8 @@ func TestSeeds(t *testing.T) {
 	}
 	t.Logf("%d seeds in %v: %d failed; %d faults, %d moves of primaries, %d writes, %d reads, %d commands sent again",
 		*seedsFlag, time.Since(begin).Round(time.Second), failed, total, moves, writes, reads, again)
-	if writes == 0 || *seedsFlag >= 6 && (moves == 0 || again == 0) {
+	t.Logf("%d times somebody was refused who may not", refused)
+	if writes == 0 || refused == 0 || *seedsFlag >= 6 && (moves == 0 || again == 0) {
 		t.Error("nothing happened: the simulation is broken")
 	}
 }

@@ -301,7 +301,7 @@ func (s *sim) rollBack(h *host, snap *snapshot) string {
 		return err.Error()
 	}
 	if err := s.call("exp create", func(ctx context.Context) (*apiv1.ReplyInfo, error) {
-		r, err := s.admin.CreateExp(ctx, &apiv1.CreateExpRequest{DaName: h.array, ExpName: "exp0", InitiatorNqn: h.nqn})
+		r, err := s.admin.CreateExp(ctx, h.exporter(h.array))
 		switch client.CodeOf(err) {
 		case apiv1.CodeIdentical:
 			return granted, nil
@@ -365,8 +365,9 @@ func (s *sim) lookAtSnaps(h *host) {
 		by := s.newHost(100 + s.looks)
 		by.array, by.places = h.array, h.places
 		ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
-		r, err := s.admin.CreateExp(ctx, &apiv1.CreateExpRequest{DaName: h.array, ExpName: "look-" + snap.name, SnapName: snap.name,
-			InitiatorNqn: by.nqn})
+		req := by.exporter(h.array)
+		req.ExpName, req.SnapName = "look-"+snap.name, snap.name
+		r, err := s.admin.CreateExp(ctx, req)
 		cancel()
 		if err := replied(r.GetReplyInfo(), err); err != nil {
 			s.ledger.Wrong("exp create of snap %s of %s: %v", snap.name, h.array, err)

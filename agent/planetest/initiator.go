@@ -21,8 +21,19 @@ type Target struct {
 	// Linux has a connection given up, as Linux does it since 6.10, when it is
 	// refused for good after it was there once.
 	Linux bool
+	// Secrets, when not nil, returns what the host has at the moment to prove itself by, and what the subsystem has
+	// to prove itself by to it, "" for nothing. Called with the cluster's lock held.
+	Secrets func() [2]string
 
-	keys spdk.Keys // in the keyring of the initiator's plane
+	keys spdk.Keys // in the keyring of the initiator's plane, where Secrets is nil
+}
+
+// has are the secrets that the initiator proves itself by.
+func (i *Initiator) has() [2]string {
+	if i.Secrets != nil {
+		return i.Secrets()
+	}
+	return i.p.secrets(i.keys)
 }
 
 // connectTimeout bounds one attempt to connect.
@@ -175,7 +186,7 @@ func (i *Initiator) join(q *Plane) bool {
 		}
 		return false
 	}
-	if !q.proven(i.NQN, i.Host, i.p.secrets(i.keys)) || !i.settled(q, s) {
+	if !q.proven(i.NQN, i.Host, i.has()) || !i.settled(q, s) {
 		return false
 	}
 	i.once = true

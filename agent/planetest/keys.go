@@ -1,7 +1,9 @@
 package planetest
 
 import (
+	"cmp"
 	"os"
+	"slices"
 	"strings"
 	"syscall"
 
@@ -98,8 +100,8 @@ func (p *Plane) secrets(k spdk.Keys) [2]string {
 // what each of them demands.
 func (p *Plane) proven(nqn, host string, has [2]string) bool {
 	s := p.subs[nqn]
-	if s == nil {
-		return true // refused for another reason
+	if s == nil || p.c.live != nil && p.c.live.NoProof {
+		return true // the former is refused for another reason
 	}
 	for _, h := range s.Hosts {
 		if h.NQN != host {
@@ -117,6 +119,26 @@ func (p *Plane) proven(nqn, host string, has [2]string) bool {
 		return false
 	}
 	return true
+}
+
+// Door is a host of a subsystem.
+type Door struct{ NQN, Host string }
+
+// Doors returns the hosts that are admitted to the plane's subsystems, but for its owner's mark.
+func (p *Plane) Doors() []Door {
+	p.c.mu.Lock()
+	defer p.c.mu.Unlock()
+	var all []Door
+	for nqn, s := range p.subs {
+		if s.AllowAnyHost {
+			all = append(all, Door{nqn, ""})
+		}
+		for _, h := range s.Hosts {
+			all = append(all, Door{nqn, h.NQN})
+		}
+	}
+	slices.SortFunc(all, func(a, b Door) int { return cmp.Or(cmp.Compare(a.NQN, b.NQN), cmp.Compare(a.Host, b.Host)) })
+	return all
 }
 
 // Keys returns the names of all keys that the plane has.

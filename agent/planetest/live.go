@@ -41,6 +41,8 @@ type Live struct {
 	// NoFill has a write to a part of what a clone does not have yet make zeros of the rest, and
 	// ZeroOutside what a clone cannot read at the moment be zeros, likewise.
 	NoFill, ZeroOutside bool
+	// NoProof has subsystems let hosts in that do not prove themselves by the key that they have to, likewise.
+	NoProof bool
 	// NoRoom has an lvstore on more disks not have more room, likewise.
 	NoRoom bool
 	// NoHold has an lvol's I/O go on while it is said to be held for snapshots of several.

@@ -79,9 +79,13 @@ func (v *partValue) Set(text string) (err error) {
 func partsOf(conf string) *parts {
 	switch conf {
 	case "dn-listener-conf", "cn-listener-conf":
-		return listenerParts("")
+		return listenerParts("", "")
 	case "new-dn-listener-conf", "new-cn-listener-conf":
-		return listenerParts("new-")
+		return listenerParts("new-", "")
+	case "cn-backend-listener-conf":
+		return listenerParts("backend-", " for other controllers")
+	case "new-cn-backend-listener-conf":
+		return listenerParts("new-backend-", " for other controllers")
 	case "pd-conf":
 		return &pdParts
 	case "da-conf":
@@ -90,10 +94,10 @@ func partsOf(conf string) *parts {
 	return nil
 }
 
-func listenerParts(prefix string) *parts {
+func listenerParts(prefix, whom string) *parts {
 	return &parts{[]part{
-		{name: prefix + "traddr", needed: true, usage: "`IP` address where the node's data plane listens; as in the JSON when not given"},
-		{name: prefix + "trsvcid", needed: true, usage: "`PORT` where it listens; as in the JSON when not given"},
+		{name: prefix + "traddr", needed: true, usage: "`IP` address where the node's data plane listens" + whom + "; as in the JSON when not given"},
+		{name: prefix + "trsvcid", needed: true, usage: "`PORT` where it listens" + whom + "; as in the JSON when not given"},
 	}, func(g given) (any, error) {
 		addr, err := netip.ParseAddr(g.text(prefix + "traddr"))
 		if err != nil {

@@ -18,19 +18,24 @@ func TestPoint5Confs(t *testing.T) {
 	u.ok("dn create --dn-name dn0:9720 --traddr 192.168.0.14 --trsvcid 4420")
 	u.ok("dn create --dn-name dn1:9720 --traddr fd00::1 --trsvcid 4420")
 	u.ok("cn create --cn-name cn0:9820 --traddr 192.168.0.16 --trsvcid 4430")
+	c.Agent("cn1:9820")
+	u.ok("cn create --cn-name cn1:9820 --traddr 192.168.0.17 --trsvcid 4430 --backend-traddr 10.3.0.17 --backend-trsvcid 4431")
+	u.ok("cn modify --cn-name cn0:9820 --new-backend-traddr fd00::16 --new-backend-trsvcid 4431")
 	u.ok("pd create --dn-name dn0:9720 --pd-name pd0 --type malloc --size 128M")
 	u.ok("pd create --dn-name dn1:9720 --pd-name pd0 --type malloc --size 128M --cluster-size 1M")
 	u.ok("da create --da-name da0 --da-size 8M --stripe-count 2 --stripe-size 128K")
 	u.ok("da create --da-name da1 --da-size 8M --stripe-size 4K")
 	u.ok("dn modify --dn-name dn1:9720 --new-location rack2")
 	for line, want := range map[string]string{
-		"dn get --dn-name dn0:9720 -o jsonpath={.dn_msg.dn_listener_conf}":      `{"trtype":"tcp","traddr":"192.168.0.14","adrfam":"ipv4","trsvcid":"4420"}`,
-		"dn get --dn-name dn1:9720 -o jsonpath={.dn_msg.dn_listener_conf}":      `{"trtype":"tcp","traddr":"fd00::1","adrfam":"ipv6","trsvcid":"4420"}`,
-		"cn get --cn-name cn0:9820 -o jsonpath={.cn_msg.cn_listener_conf}":      `{"trtype":"tcp","traddr":"192.168.0.16","adrfam":"ipv4","trsvcid":"4430"}`,
-		"pd get --dn-name dn0:9720 --pd-name pd0 -o jsonpath={.pd_msg.pd_conf}": `{"type":"malloc","size":134217728}`,
-		"pd get --dn-name dn1:9720 --pd-name pd0 -o jsonpath={.pd_msg.pd_conf}": `{"type":"malloc","size":134217728,"cluster_size":1048576}`,
-		"da get --da-name da0 -o jsonpath={.da_msg.da_conf}":                    `{"stripe_count":2,"stripe_size_kb":128}`,
-		"da get --da-name da1 -o jsonpath={.da_msg.da_conf}":                    `{"stripe_size_kb":4}`,
+		"dn get --dn-name dn0:9720 -o jsonpath={.dn_msg.dn_listener_conf}":         `{"trtype":"tcp","traddr":"192.168.0.14","adrfam":"ipv4","trsvcid":"4420"}`,
+		"dn get --dn-name dn1:9720 -o jsonpath={.dn_msg.dn_listener_conf}":         `{"trtype":"tcp","traddr":"fd00::1","adrfam":"ipv6","trsvcid":"4420"}`,
+		"cn get --cn-name cn0:9820 -o jsonpath={.cn_msg.cn_listener_conf}":         `{"trtype":"tcp","traddr":"192.168.0.16","adrfam":"ipv4","trsvcid":"4430"}`,
+		"cn get --cn-name cn1:9820 -o jsonpath={.cn_msg.cn_backend_listener_conf}": `{"trtype":"tcp","traddr":"10.3.0.17","adrfam":"ipv4","trsvcid":"4431"}`,
+		"cn get --cn-name cn0:9820 -o jsonpath={.cn_msg.cn_backend_listener_conf}": `{"trtype":"tcp","traddr":"fd00::16","adrfam":"ipv6","trsvcid":"4431"}`,
+		"pd get --dn-name dn0:9720 --pd-name pd0 -o jsonpath={.pd_msg.pd_conf}":    `{"type":"malloc","size":134217728}`,
+		"pd get --dn-name dn1:9720 --pd-name pd0 -o jsonpath={.pd_msg.pd_conf}":    `{"type":"malloc","size":134217728,"cluster_size":1048576}`,
+		"da get --da-name da0 -o jsonpath={.da_msg.da_conf}":                       `{"stripe_count":2,"stripe_size_kb":128}`,
+		"da get --da-name da1 -o jsonpath={.da_msg.da_conf}":                       `{"stripe_size_kb":4}`,
 	} {
 		if out, _ := u.ok(line); strings.TrimSpace(out) != want {
 			t.Errorf("%s prints %s, want %s", line, out, want)
@@ -45,6 +50,7 @@ func TestPoint5Confs(t *testing.T) {
 		"dn create --dn-name x:1 --traddr host --trsvcid 4420":                               `--traddr "host": it must be an IP address`,
 		"dn create --dn-name x:1 --traddr 10.0.0.1 --trsvcid 1 --dn-listener-conf " + conf:   "--traddr and --dn-listener-conf say the same",
 		"cn modify --cn-name cn0:9820 --new-traddr 10.0.0.1 --new-cn-listener-conf " + conf:  "--new-traddr and --new-cn-listener-conf",
+		"cn modify --cn-name cn0:9820 --new-backend-traddr 10.0.0.1":                         "--new-backend-trsvcid is required with --new-backend-traddr",
 		"pd create --dn-name dn0:9720 --pd-name pd1":                                         "--pd-conf is required, or --type instead",
 		"pd create --dn-name dn0:9720 --pd-name pd1 --path /dev/sdb":                         "--type is required with --path",
 		"pd create --dn-name dn0:9720 --pd-name pd1 --type disk --path /dev/sdb":             `--type "disk": it must be malloc, aio or nvme`,

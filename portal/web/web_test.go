@@ -452,7 +452,8 @@ func TestWords(t *testing.T) {
 		DnListenerConf: `{"trtype":"tcp","traddr":"192.0.2.5","adrfam":"ipv4","trsvcid":"4420"}`})
 	if err == nil {
 		_, err = s.grpc.CreateCn(ctx, &apiv1.CreateCnRequest{CnName: "cn6", CnAddr: "192.0.2.6:9820",
-			CnListenerConf: `{"trtype":"tcp","traddr":"192.0.2.6","adrfam":"ipv4","trsvcid":"4430"}`})
+			CnListenerConf:        `{"trtype":"tcp","traddr":"192.0.2.6","adrfam":"ipv4","trsvcid":"4430"}`,
+			CnBackendListenerConf: `{"trtype":"tcp","traddr":"198.51.100.6","adrfam":"ipv4","trsvcid":"4430"}`})
 	}
 	if err == nil {
 		_, err = s.grpc.CreateDa(ctx, &apiv1.CreateDaRequest{DaName: "da0", DaSize: 8 << 20, CntlrCnt: 2})
@@ -470,7 +471,8 @@ func TestWords(t *testing.T) {
 	s.login()
 	has(t, "the nodes", s.get("/nodes"), `dn5</a></th><td>192.0.2.5:9720</td>`, `cn6</a></th><td>192.0.2.6:9820</td>`)
 	has(t, "the dn", s.get("/dn/dn5"), `Disk node dn5`, `<dt>Agent</dt><dd>192.0.2.5:9720</dd>`)
-	has(t, "the cn", s.get("/cn/cn6"), `Controller node cn6`, `<dt>Agent</dt><dd>192.0.2.6:9820</dd>`, "It has no controller.")
+	has(t, "the cn", s.get("/cn/cn6"), `Controller node cn6`, `<dt>Agent</dt><dd>192.0.2.6:9820</dd>`, "It has no controller.",
+		`<dt>Listener</dt><dd>192.0.2.6:4430</dd><dt>Listener for controllers</dt><dd>198.51.100.6:4430</dd>`)
 	vd := got.DaMsg.GrpMsgList[0].VdMsgList[0]
 	has(t, "the dn of the array", s.get("/dn/"+url.PathEscape(vd.DnName)),
 		`<td>`+vd.PdName+`</td><th scope="row"><a href="/arrays/da0">da0</a></th><td>0.0</td>`)

@@ -50,7 +50,7 @@ func TestPoint5Confs(t *testing.T) {
 		"dn create --dn-name x:1 --traddr host --trsvcid 4420":                               `--traddr "host": it must be an IP address`,
 		"dn create --dn-name x:1 --traddr 10.0.0.1 --trsvcid 1 --dn-listener-conf " + conf:   "--traddr and --dn-listener-conf say the same",
 		"cn modify --cn-name cn0:9820 --new-traddr 10.0.0.1 --new-cn-listener-conf " + conf:  "--new-traddr and --new-cn-listener-conf",
-		"cn modify --cn-name cn0:9820 --new-backend-traddr 10.0.0.1":                         "--new-backend-trsvcid is required with --new-backend-traddr",
+		"cn modify --cn-name cn0:9820 --new-backend-traddr 10.0.0.1":                         "--new-backend-trsvcid is required with",
 		"pd create --dn-name dn0:9720 --pd-name pd1":                                         "--pd-conf is required, or --type instead",
 		"pd create --dn-name dn0:9720 --pd-name pd1 --path /dev/sdb":                         "--type is required with --path",
 		"pd create --dn-name dn0:9720 --pd-name pd1 --type disk --path /dev/sdb":             `--type "disk": it must be malloc, aio or nvme`,

@@ -23,12 +23,15 @@ type issuing struct {
 	asked   []time.Duration // since the login began
 }
 
-func (p *issuing) BeginDeviceLogin(context.Context, *apiv1.BeginDeviceLoginRequest, ...grpc.CallOption) (*apiv1.BeginDeviceLoginReply, error) {
+func (p *issuing) BeginDeviceLogin(context.Context, *apiv1.BeginDeviceLoginRequest,
+	...grpc.CallOption) (*apiv1.BeginDeviceLoginReply, error) {
 	p.begun = time.Now()
-	return &apiv1.BeginDeviceLoginReply{DeviceCode: "d", UserCode: "U-1", VerificationUri: "https://login.test/", IntervalS: 5, ExpiresS: 58}, nil
+	return &apiv1.BeginDeviceLoginReply{DeviceCode: "d", UserCode: "U-1", VerificationUri: "https://login.test/", IntervalS: 5,
+		ExpiresS: 58}, nil
 }
 
-func (p *issuing) PollDeviceLogin(context.Context, *apiv1.PollDeviceLoginRequest, ...grpc.CallOption) (*apiv1.PollDeviceLoginReply, error) {
+func (p *issuing) PollDeviceLogin(context.Context, *apiv1.PollDeviceLoginRequest,
+	...grpc.CallOption) (*apiv1.PollDeviceLoginReply, error) {
 	p.asked = append(p.asked, time.Since(p.begun))
 	if len(p.answers) == 0 {
 		return &apiv1.PollDeviceLoginReply{}, nil

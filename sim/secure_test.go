@@ -79,7 +79,7 @@ func (p *player) daemon(name string) *daemon {
 // aStolenMonitor: whom a copy of a monitor's certificate gives orders, one agent does not hear of the revocation before
 // it is reached again, and all remember it.
 func aStolenMonitor(p *player) {
-	const soon = 10 * time.Second // docs/security.md
+
 	monitor, away := p.daemon("monitor0"), p.s.of("dn")[0]
 	heal := p.s.part(away.machine, p.s.machines()[:5])
 	thief, err := p.s.revoke(monitor)
@@ -94,12 +94,12 @@ func aStolenMonitor(p *player) {
 	refuses := func(n *simNode) {
 		p.until(n.name+" refuses it", func() bool { _, refused := p.serves(n.agent, thief); return refused })
 	}
-	for begun := time.Now(); time.Since(begun) < soon; time.Sleep(time.Second) { // they have that time, and go on
+	for begun := time.Now(); time.Since(begun) < heard; time.Sleep(time.Second) { // they have that time, and go on
 		p.write(3)
 	}
 	for _, n := range p.s.nodes[1:] {
 		if _, refused := p.serves(n.agent, thief); !refused {
-			p.s.ledger.Wrong("%s serves a certificate that was revoked %v ago", n.name, soon)
+			p.s.ledger.Wrong("%s serves a certificate that was revoked %v ago", n.name, heard)
 		}
 	}
 	heal()

@@ -252,7 +252,7 @@ func TestRealMirrors(t *testing.T) {
 	m.role(1, apiv1.LegRole_LEG_ROLE_TARGET)
 	m.good(0, m.cntlr(0, 0))
 	m.reports(0, m.legs(1, "a target", func(s *apiv1.LegState) bool {
-		return s.Role == apiv1.LegRole_LEG_ROLE_TARGET && s.Connected && s.LackBytes > 0
+		return s.Role == apiv1.LegRole_LEG_ROLE_TARGET && s.Connected && (s.LackBytes > 0 || s.Ready) // ready by now: a starved machine
 	}))
 	work.pause()
 

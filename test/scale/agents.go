@@ -45,28 +45,39 @@ type model struct {
 	lis *listener
 }
 
-// traffic counts what Sync calls weigh. It is a stats.Handler.
+// traffic counts what Sync calls weigh that bring what has changed: those that a monitor sends each node once a minute,
+// whatever happens, are not of any change. It is a stats.Handler.
 type traffic struct{ calls, bytes atomic.Int64 }
 
-type syncCall struct{}
+type (
+	syncKey  struct{}
+	syncCall struct{ full atomic.Bool }
+)
 
 func (t *traffic) TagRPC(ctx context.Context, i *stats.RPCTagInfo) context.Context {
 	if strings.HasSuffix(i.FullMethodName, "/Sync") {
-		t.calls.Add(1)
-		return context.WithValue(ctx, syncCall{}, true)
+		return context.WithValue(ctx, syncKey{}, &syncCall{})
 	}
 	return ctx
 }
 
 func (t *traffic) HandleRPC(ctx context.Context, s stats.RPCStats) {
-	if ctx.Value(syncCall{}) == nil {
+	c, _ := ctx.Value(syncKey{}).(*syncCall)
+	if c == nil {
 		return
 	}
 	switch s := s.(type) {
 	case *stats.InPayload:
+		if r, ok := s.Payload.(interface{ GetBaseVersion() uint64 }); ok && r.GetBaseVersion() == 0 {
+			c.full.Store(true)
+			return
+		}
+		t.calls.Add(1)
 		t.bytes.Add(int64(s.WireLength))
 	case *stats.OutPayload:
-		t.bytes.Add(int64(s.WireLength))
+		if !c.full.Load() {
+			t.bytes.Add(int64(s.WireLength))
+		}
 	}
 }
 

@@ -53,7 +53,8 @@ type cluster struct {
 	pdIDs     []string
 	arrays    int
 
-	cores, mib float64 // of the busiest monitor when it was at rest last
+	cores, mib float64       // of the busiest monitor when it was at rest last
+	perBeat    time.Duration // of a core, that all monitors took then per heartbeat
 }
 
 // begin starts PostgreSQL and a portal.

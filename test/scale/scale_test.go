@@ -5,6 +5,8 @@ package scale
 import (
 	"cmp"
 	"fmt"
+	"io"
+	"net/http"
 	"os"
 	"slices"
 	"strconv"
@@ -100,24 +102,60 @@ func (c *cluster) rest(length time.Duration) cost {
 	for i, p := range c.processes {
 		before[i] = p.usage()
 	}
+	beats := c.beats()
 	spent, begin := c.spent("monitor"), time.Now()
 	time.Sleep(length)
 	took := time.Since(begin)
-	c.cores, c.mib = 0, 0
+	c.cores, c.mib, c.perBeat = 0, 0, 0
 	for i, p := range c.processes {
 		u := p.usage()
 		if p.name == "vda_monitor" {
 			c.cores, c.mib = max(c.cores, float64(u.cpu-before[i].cpu)/float64(took)), max(c.mib, float64(u.rss>>20))
+			c.perBeat += u.cpu - before[i].cpu
 		}
 		c.Logf("  at rest: %-11s %5.1f %% of a core, %4d MiB", p.name, 100*float64(u.cpu-before[i].cpu)/float64(took), u.rss>>20)
 	}
 	s := c.spent("monitor").less(spent)
+	beats = c.beats() - beats
+	c.perBeat /= time.Duration(max(beats, 1))
+	c.Logf("  at rest: %.0f heartbeats per second, for each of which the monitors take %v of a core, all that they do included",
+		float64(beats)/took.Seconds(), c.perBeat)
 	for _, v := range []*float64{&s.calls, &s.rows, &s.ms} {
 		*v /= took.Seconds()
 	}
 	c.Logf("  at rest: monitors %.1f statements, %.0f rows, %.1f ms of the database per second%s", s.calls, s.rows, s.ms,
 		c.dearest("monitor", 6))
 	return s
+}
+
+// beats is how many heartbeats the monitors have sent.
+func (c *cluster) beats() (n int) {
+	c.Helper()
+	for _, p := range c.processes {
+		if p.name != "vda_monitor" {
+			continue
+		}
+		r, err := http.Get("http://" + p.addr + "/metrics")
+		if err != nil {
+			c.Fatal(err)
+		}
+		text, err := io.ReadAll(r.Body)
+		_ = r.Body.Close()
+		if err != nil {
+			c.Fatal(err)
+		}
+		for line := range strings.Lines(string(text)) {
+			if strings.HasPrefix(line, "vda_monitor_heartbeats_total{") {
+				f := strings.Fields(line)
+				v, err := strconv.ParseFloat(f[len(f)-1], 64)
+				if err != nil {
+					c.Fatalf("%q: %v", line, err)
+				}
+				n += int(v)
+			}
+		}
+	}
+	return n
 }
 
 func given(t *testing.T, name string, def int) int {
@@ -244,6 +282,7 @@ type step struct {
 	cores, mib                       float64 // of the busiest monitor at rest
 	sql                              cost    // of all monitors at rest, per second
 	portalMiB                        float64
+	perBeat                          time.Duration // of a core, that the monitors take per heartbeat
 }
 
 // TestSteps measures clusters of NODES nodes, one size after the other when there are several, with ARRAYS
@@ -269,7 +308,7 @@ func TestSteps(t *testing.T) {
 		s.start = c.settle()
 		t.Logf("  all is well %.1f s after that", s.start.Seconds())
 		s.sql = c.rest(time.Duration(given(t, "REST", 10)) * time.Second)
-		s.cores, s.mib, s.portalMiB = c.cores, c.mib, float64(c.processes[0].usage().rss>>20)
+		s.cores, s.mib, s.perBeat, s.portalMiB = c.cores, c.mib, c.perBeat, float64(c.processes[0].usage().rss>>20)
 		s.ops = c.measure(given(t, "EACH", 20))
 		t.Logf("  portal: dearest statements%s", c.dearest("portal", 8))
 		s.one = c.failover("a cn dies", c.cns[:1])
@@ -347,6 +386,7 @@ func (c *cluster) table(all []step) {
 		}
 	}
 	row("the busiest monitor at rest", func(s *step) string { return fmt.Sprintf("%.1f %% of a core, %.0f MiB", 100*s.cores, s.mib) })
+	row("all monitors at rest, per heartbeat", func(s *step) string { return fmt.Sprintf("%d µs of a core", s.perBeat.Microseconds()) })
 	row("all monitors at rest, per second: statements, rows, time of the database", func(s *step) string {
 		return fmt.Sprintf("%.0f, %.0f, %.0f ms", s.sql.calls, s.sql.rows, s.sql.ms)
 	})

@@ -58,7 +58,7 @@ func TestSecurityStories(t *testing.T) {
 	}
 }
 
-// serves reports that a daemon serves one who has an identity, and refuses that he does not.
+// serves reports whether a daemon serves somebody with an identity, or refuses him for it; neither when it is not reached.
 func (p *player) serves(d *daemon, id *pki.Identity) (served, refused bool) {
 	err := p.s.callAs(d, p.s.intruder.as(id))
 	switch status.Code(err) {
@@ -76,10 +76,9 @@ func (p *player) daemon(name string) *daemon {
 	return p.s.daemons[slices.IndexFunc(p.s.daemons, func(d *daemon) bool { return d.name == name })]
 }
 
-// aStolenMonitor: whom a copy of a monitor's certificate gives orders, one agent does not hear of the revocation before
-// it is reached again, and all remember it.
+// aStolenMonitor gives orders by a copy of a monitor's certificate. One agent does not hear of the revocation before it
+// is reached again, and all remember it.
 func aStolenMonitor(p *player) {
-
 	monitor, away := p.daemon("monitor0"), p.s.of("dn")[0]
 	heal := p.s.part(away.machine, p.s.machines()[:5])
 	thief, err := p.s.revoke(monitor)

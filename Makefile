@@ -57,8 +57,8 @@ volumes: dist ## what a Linux host does with volumes: snapshots of ext4 and XFS,
 charts: ## the Helm charts and the examples for Kubernetes: lint, templates, and all of it against Kubernetes' types
 	go -C test/helm test -count=1 -timeout 10m ./...
 
-rounds: ## ROUNDS= (100) rounds of snapshot, writes, failover, rollback and comparison, and the pause of snapshots; SPDK_TGT= adds a cn and a dn on SPDK
-	SNAPSHOT_ROUNDS=$(or $(ROUNDS),100) go test -tags rounds ./agent/cn -run 'TestRounds|TestSnapshotPause' -count=1 -v -timeout 60m
+rounds: ## ROUNDS= (100) rounds of snapshot, writes, failover, rollback and comparison, the pause of snapshots, and what limits let through; SPDK_TGT= adds a cn and a dn on SPDK
+	SNAPSHOT_ROUNDS=$(or $(ROUNDS),100) go test -tags rounds ./agent/cn -run 'TestRounds|TestSnapshotPause|TestLimitFigures' -count=1 -v -timeout 60m
 
 scale: ## how long a thousand arrays wait when the one node of all their primaries dies
 	VDA_SCALE=1000 go test -count=1 -timeout 60m -v -run 'TestMany' ./test/controlplane

@@ -106,18 +106,18 @@ func TestQoSCountsThrottledTime(t *testing.T) {
 		submit(50)
 		near("all may go", 0)
 		time.Sleep(time.Second)
-		submit(600) // 100 of them at once, for the pause before
+		submit(600) // 250 of them at once, for the pause before
 		time.Sleep(250 * time.Millisecond)
 		near("while they wait", 250*time.Millisecond)
 		time.Sleep(10 * time.Second)
-		near("long after", 500*time.Millisecond)
+		near("long after", 350*time.Millisecond)
 		submit(1100)
 		time.Sleep(400 * time.Millisecond)
 		if err := reg.SetQoS("Malloc0", bdev.Limits{}); err != nil {
 			t.Fatal(err)
 		}
 		time.Sleep(10 * time.Second)
-		near("after the limit is gone", 900*time.Millisecond)
+		near("after the limit is gone", 750*time.Millisecond)
 	})
 }
 

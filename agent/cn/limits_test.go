@@ -222,7 +222,7 @@ func realLimits(t *testing.T, spdkDN, spdkCN bool) {
 		t.Helper()
 		n, took := read(3 * time.Second)
 		t.Logf("%s: %.0f bytes read in %v", when, n, took)
-		if most := 1.05*limit*took.Seconds() + limit/10 + each; n > most || n == 0 { // 100 ms of a pause before count, and the last read
+		if most := 1.05*limit*took.Seconds() + limit/4 + each; n > most || n == 0 { // 250 ms of a pause before count, and the last read
 			t.Errorf("%s: %.0f bytes read in %v, the limit is %d per second", when, n, took, limit)
 		}
 	}

@@ -186,12 +186,13 @@ func (s *sim) copying(name string) (is bool) {
 	return is
 }
 
-// mayNotGo has an administrator delete a snapshot from which a clone is copied.
+// mayNotGo has an administrator delete a snapshot from which a clone is copied. One that is
+// copied meanwhile goes, so it must not be one that would stay for others, see drawSnapDelete.
 func (s *sim) mayNotGo(h *host, snap *snapshot, c *clone) {
 	before := s.copying(c.name)
 	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
 	defer cancel()
-	if !before {
+	if !before || snap.target {
 		return
 	}
 	var err error

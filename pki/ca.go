@@ -143,8 +143,8 @@ func (c *CA) Issue(csr []byte, n Name, now time.Time, life time.Duration) ([]byt
 	return pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}), nil
 }
 
-// issuedAt is when Issue made a certificate.
-func issuedAt(c *x509.Certificate) time.Time { return c.NotBefore.Add(Skew) }
+// IssuedAt is when Issue made a certificate.
+func IssuedAt(c *x509.Certificate) time.Time { return c.NotBefore.Add(Skew) }
 
 // ParseCA reads the certificate of a CA.
 func ParseCA(text []byte) (*x509.Certificate, error) {

@@ -31,6 +31,10 @@ type Revoked struct {
 	Before time.Time `json:"before"`
 }
 
+// Refuses reports that a certificate of that name, issued at a moment, is revoked. A certificate
+// has whole seconds: one of the second of Before is refused.
+func (r Revoked) Refuses(issued time.Time) bool { return !issued.Truncate(time.Second).After(r.Before) }
+
 // security is what a daemon remembers beside its certificate.
 type security struct {
 	Cluster string    `json:"cluster"`
@@ -390,6 +394,6 @@ func (i *Identity) RenewIn() time.Duration {
 	if i.own == nil {
 		return LeafLife
 	}
-	born := issuedAt(i.own.Leaf)
+	born := IssuedAt(i.own.Leaf)
 	return born.Add(i.own.Leaf.NotAfter.Sub(born) / 2).Sub(i.now())
 }

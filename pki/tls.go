@@ -67,7 +67,7 @@ func (i *Identity) Verify(chain []*x509.Certificate) (Name, error) {
 	if err != nil {
 		return Name{}, err
 	}
-	return n, i.refused(n, issuedAt(chain[0]))
+	return n, i.refused(n, IssuedAt(chain[0]))
 }
 
 func verify(chain []*x509.Certificate, ca *x509.Certificate, cluster string, now time.Time) (Name, error) {
@@ -107,8 +107,7 @@ func (i *Identity) refused(n Name, issued time.Time) error {
 	i.mu.Lock()
 	defer i.mu.Unlock()
 	for _, r := range i.kept.Revoked {
-		// A certificate has whole seconds: one of the second of Before is refused.
-		if r.Kind == n.Kind && r.Name == n.Name && !issued.After(r.Before) {
+		if r.Kind == n.Kind && r.Name == n.Name && r.Refuses(issued) {
 			return fmt.Errorf("the certificate of %s is revoked", n)
 		}
 	}

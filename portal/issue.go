@@ -56,9 +56,13 @@ func (i issuer) Renew(ctx context.Context, req *apiv1.RenewRequest) (*apiv1.Rene
 	if err := i.ready(ctx); err != nil {
 		return nil, err
 	}
-	issued, err := i.issue(ctx, req.Request, func(store.Tx) (string, string, error) {
+	issued, err := i.issue(ctx, req.Request, func(tx store.Tx) (string, string, error) {
 		c := rpc.CallerOf(ctx)
-		return c.Kind, c.Name, nil
+		m, err := memberOf(tx, c.Kind, c.Name)
+		if err == nil && revocation(m).Refuses(rpc.IssuedAt(ctx)) { // this portal may not have heard of it yet
+			err = vda.Errorf(vda.PermissionDenied, "the certificate of %s is revoked", c)
+		}
+		return c.Kind, c.Name, err
 	})
 	return &apiv1.RenewReply{Issued: issued}, err
 }
@@ -86,12 +90,20 @@ func (i issuer) issue(ctx context.Context, request []byte, who func(store.Tx) (k
 		if err != nil {
 			return err
 		}
+		m, err := memberOf(tx, kind, name)
+		if err != nil {
+			return err
+		}
 		now := time.Now()
+		if revocation(m).Refuses(now) { // in the second of a revocation, which is about what was issued before
+			now = m.Revoked.Truncate(time.Second).Add(time.Second)
+		}
 		n := pki.Name{Cluster: cluster, Kind: kind, Name: name}
 		if cert, err = i.s.cfg.CA.Issue(request, n, now, pki.LeafLife); err != nil {
 			return invalid("request: %s", reason.Full(err))
 		}
-		return noteMember(tx, n, now.Add(pki.LeafLife))
+		m.Expires = now.Add(pki.LeafLife)
+		return tx.UpsertMember(m)
 	})
 	if err != nil {
 		return nil, err
@@ -99,15 +111,28 @@ func (i issuer) issue(ctx context.Context, request []byte, who func(store.Tx) (k
 	return &apiv1.Issued{Certificate: string(cert), Ca: string(i.s.cfg.CA.PEM()), Security: member.Told(i.s.cfg.Identity)}, nil
 }
 
-// noteMember has the database know that a member has a certificate until then.
-func noteMember(tx store.Tx, n pki.Name, until time.Time) error {
+// memberOf is what the database knows of a member, of a new one its name.
+func memberOf(tx store.Tx, kind, name string) (store.Member, error) {
 	all, err := tx.Members()
 	if err != nil {
-		return err
+		return store.Member{}, err
 	}
-	m := store.Member{Kind: n.Kind, Name: n.Name}
-	if at := slices.IndexFunc(all, func(m store.Member) bool { return m.Kind == n.Kind && m.Name == n.Name }); at >= 0 {
-		m = all[at]
+	if at := slices.IndexFunc(all, func(m store.Member) bool { return m.Kind == kind && m.Name == name }); at >= 0 {
+		return all[at], nil
+	}
+	return store.Member{Kind: kind, Name: name}, nil
+}
+
+// revocation is that of a member's certificates, which refuses none when it has not come about.
+func revocation(m store.Member) pki.Revoked {
+	return pki.Revoked{Kind: m.Kind, Name: m.Name, Before: m.Revoked}
+}
+
+// noteMember has the database know that a member has a certificate until then.
+func noteMember(tx store.Tx, n pki.Name, until time.Time) error {
+	m, err := memberOf(tx, n.Kind, n.Name)
+	if err != nil {
+		return err
 	}
 	m.Expires = until
 	return tx.UpsertMember(m)

@@ -8,6 +8,7 @@ import (
 	"path"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"google.golang.org/grpc/codes"
@@ -46,6 +47,17 @@ func CallerOf(ctx context.Context) Caller {
 		return r.call.Caller
 	}
 	return Caller{}
+}
+
+// IssuedAt is when the certificate was made by which the caller of the call that ctx belongs to is
+// known; the zero time when that is not known by one.
+func IssuedAt(ctx context.Context) time.Time {
+	if p, ok := peer.FromContext(ctx); ok {
+		if t, ok := p.AuthInfo.(credentials.TLSInfo); ok && len(t.State.PeerCertificates) > 0 {
+			return pki.IssuedAt(t.State.PeerCertificates[0])
+		}
+	}
+	return time.Time{}
 }
 
 // Encrypted reports that the call that ctx belongs to came over TLS.

@@ -119,7 +119,6 @@ func (s *sim) revoke(d *daemon) (thief *pki.Identity, err error) {
 
 // enrolAgain starts a daemon with tokens until it has another certificate.
 func (s *sim) enrolAgain(d *daemon) {
-	time.Sleep(1100 * time.Millisecond) // certificates have whole seconds
 	for {
 		err := s.issue(d)
 		if err == nil {

@@ -25,7 +25,7 @@ func newProgress(sent uint64, reply *apiv1.SyncReply) *progress {
 // applied below the object's version when it is not finished.
 func (p *progress) state(id string, version uint64, deleted bool) *apiv1.ObjectState {
 	st := p.states[id]
-	if st == nil || st.Error && !st.Done || deleted && !st.Gone {
+	if waits := st.GetError() && st.GetDone(); st == nil || !waits && (st.Error || deleted && !st.Gone) {
 		p.unfinished(version)
 	}
 	return st

@@ -2,6 +2,7 @@ package cn
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 
@@ -25,6 +26,10 @@ type snapNote struct {
 	rolled apiv1.SnapRollback
 }
 
+// waits is why a snapshot stays until its user has deleted others. Trying again is of no use, and the
+// node has done all that it was told: what else it is told does not wait.
+type waits struct{ error }
+
 // keep makes the array's snapshots so. The volume is up. What is wrong with one is
 // that snapshot's error.
 func (r snapshots) keep(ctx context.Context) {
@@ -35,7 +40,11 @@ func (r snapshots) keep(ctx context.Context) {
 			continue
 		}
 		if err := r.drop(ctx, s, busy); err != nil {
-			r.fail(s.Id, fmt.Errorf("snapshot %s of disk array %s is not deleted yet: %w", s.Name, r.c.DaName, err))
+			note := r.fail
+			if errors.As(err, new(waits)) {
+				note = r.ail
+			}
+			note(s.Id, fmt.Errorf("snapshot %s of disk array %s is not deleted yet: %w", s.Name, r.c.DaName, err))
 			continue
 		}
 		r.noteSnap(s.Id, nil)
@@ -217,7 +226,7 @@ func (r snapshots) drop(ctx context.Context, s *apiv1.SnapSpec, busy error) erro
 	}
 	if l := b.Lvol(); l != nil {
 		if len(l.Clones) > 1 {
-			return fmt.Errorf("%d others stand on it; it goes when all but one of them have gone", len(l.Clones))
+			return waits{fmt.Errorf("%d others stand on it; it goes when all but one of them have gone", len(l.Clones))}
 		}
 		if err := r.Plane.Driver().MayDeleteSnapshot(l); err != nil {
 			return err

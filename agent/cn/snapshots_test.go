@@ -281,6 +281,38 @@ func TestSnapshotsAreDeletedInAnyOrder(t *testing.T) {
 	})
 }
 
+// TestSnapshotThatWaitsHoldsNothingUp: one that others stand on is to go, and stays for as long as they do. Its
+// node has nothing else to do, and says so.
+func TestSnapshotThatWaitsHoldsNothingUp(t *testing.T) {
+	inBubble(t, 1, true, func(l *lab) {
+		l.small()
+		l.up(0)
+		l.spec.Create = false
+		base, later := l.snap(0), (*apiv1.SnapSpec)(nil)
+		l.snapState(0, base)
+		base.State = taken
+		later = l.snap(1)
+		l.snapState(0, later)
+		later.State = taken
+		l.withdraw(0)
+		for _, base.Rollback = range []apiv1.SnapRollback{rollAsked, rollDone} {
+			if st := l.snapState(0, base); st.Error || st.Rolled != base.Rollback {
+				l.Fatalf("rollback %v: %v", base.Rollback, st)
+			}
+		}
+		base.Rollback, base.State = rollNone, deleting
+		if st := l.snapState(0, base); !st.Error || !st.Done || st.Gone || !strings.Contains(st.ErrorMsg, "2 others stand on it") {
+			l.Errorf("a snapshot on which another and the array stand: %v", st)
+		}
+		later.State = deleting
+		for _, s := range []*apiv1.SnapSpec{base, later} {
+			if st := l.snapState(0, s); st.Error || !st.Gone {
+				l.Errorf("snapshot %s, when the other one is deleted too: %v", s.Name, st)
+			}
+		}
+	})
+}
+
 // TestSnapshotIsStillBeingTaken: while the data plane is at it, as when I/O waits for
 // a leg, the array is looked after; its tombstone is carried out only when the call
 // has ended, and takes away what it made.

@@ -161,7 +161,7 @@ func (p *pass) absorb(ctx context.Context) {
 	c.running = c.running || start
 	p.Agent.mu.Unlock()
 	if err != nil {
-		p.fail(p.c.Id, fmt.Errorf("disk array %s serves, and the copy of snapshot %s does not go on: %w", p.c.DaName, p.c.Source.Name, err))
+		p.ail(p.c.Id, fmt.Errorf("disk array %s serves, and the copy of snapshot %s does not go on: %w", p.c.DaName, p.c.Source.Name, err))
 	}
 	if start {
 		own := &pass{Agent: p.Agent, c: p.c} // it outlives this pass

@@ -264,7 +264,8 @@ type ObjectState struct {
 	ErrorMsg string                 `protobuf:"bytes,3,opt,name=error_msg,json=errorMsg,proto3" json:"error_msg,omitempty"`
 	Gone     bool                   `protobuf:"varint,4,opt,name=gone,proto3" json:"gone,omitempty"` // a tombstone was carried out: nothing of the object is left
 	// Of an object in error: it is as desired all the same, and what it lies on
-	// is not well. There is nothing to send again.
+	// is not well; or it is a tombstone that waits until others are deleted, too.
+	// There is nothing to send again.
 	Done bool `protobuf:"varint,5,opt,name=done,proto3" json:"done,omitempty"`
 	// Of a vd: the epoch whose host its dn lets in alone, all earlier ones being
 	// fenced, in error or not. 0: none above 0, or not known yet.

@@ -26,11 +26,11 @@ func (p *Plane) attachPCIe(a *params) (any, error) {
 func (p *Plane) sendCmd(a *params) (any, error) {
 	b := p.bdevs[a.Name+"n1"]
 	if b == nil {
-		return nil, jsonrpc.Errno(syscall.EINVAL, "")
+		return nil, &jsonrpc.Error{Code: jsonrpc.CodeInvalidParams, Message: "Invalid argument"}
 	}
 	sqe, err := base64.URLEncoding.DecodeString(a.Cmdbuf)
 	if err != nil || len(sqe) != nvme.CommandLen {
-		return nil, jsonrpc.Errno(syscall.EINVAL, "")
+		return nil, &jsonrpc.Error{Code: jsonrpc.CodeInvalidParams, Message: "Invalid argument"}
 	}
 	cmd, cqe, data := nvme.Command(sqe), nvme.Completion{}, make([]byte, a.DataLen)
 	switch {

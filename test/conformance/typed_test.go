@@ -10,8 +10,10 @@ import (
 	"testing"
 	"time"
 
+	"github.com/virtual-disk-array/vda/nvme"
 	"github.com/virtual-disk-array/vda/nvmf/host"
 	"github.com/virtual-disk-array/vda/spdk"
+	"github.com/virtual-disk-array/vda/spdk/jsonrpc"
 	"github.com/virtual-disk-array/vda/spdk/spdktest"
 )
 
@@ -302,6 +304,11 @@ func typedNvmf(t *testing.T, p *plane) {
 		if err := f(ctx, "C"); !spdk.IsNoSuchDevice(err) && !spdk.IsMethodNotFound(err) {
 			t.Errorf("%s of a controller that there is not: %v", what, err)
 		}
+	}
+	// Of one that there is: agent/dn TestRealNVMeWriteCache.
+	_, _, read := p.BdevNvmeAdminRead(ctx, "C", nvme.Command{byte(nvme.AdminIdentify)}, nvme.IdentifyLen)
+	if p.kind == "spdk" && spdk.Code(read) != jsonrpc.CodeInvalidParams || p.kind == "vda" && !spdk.IsMethodNotFound(read) {
+		t.Errorf("a command to a controller that there is not: %v", read)
 	}
 	swap := p.VdaNvmfSwapNS(ctx, subNQN, 1, "M0")
 	if p.kind == "spdk" && !spdk.IsMethodNotFound(swap) || p.kind == "vda" && spdk.IsMethodNotFound(swap) {

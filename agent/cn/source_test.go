@@ -431,7 +431,14 @@ func TestRealHopOfAClone(t *testing.T) {
 	}
 	tellClone := func() {
 		l.spec.Source.HopKey = key(src.term)
-		l.good(0, l.cntlr(0, 0))
+		planetest.Eventually(t, func() string { // an exchange that runs out of time costs its connection
+			for _, s := range l.settled(0, l.cntlr(0, 0)) {
+				if s.Error {
+					return s.ErrorMsg
+				}
+			}
+			return ""
+		})
 	}
 	// connected waits until the clone has connections to all controllers of its source.
 	connected := func(when string) {

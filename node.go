@@ -108,6 +108,9 @@ type CN struct {
 	Drain        CNDrain
 }
 
+// OnSPDK reports that the cn's data plane is SPDK, as far as its monitor has heard.
+func (c *CN) OnSPDK() bool { return !c.Mirrors && c.DataPlaneVersion != "" }
+
 // CNDrain is what is to leave a cn. The values are those in SQL.
 type CNDrain int
 

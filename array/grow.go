@@ -46,7 +46,7 @@ func MayGrow(tx store.Reader, da *vda.DA, size uint64) error {
 		if err != nil {
 			return err
 		}
-		if !cn.Mirrors && cn.DataPlaneVersion != "" {
+		if cn.OnSPDK() {
 			return refuse("cn %s of it runs SPDK (%s), which cannot safely grow an array that is in use; run vda_tgt on all its cns", cn.Name,
 				cn.DataPlaneVersion)
 		}

@@ -77,7 +77,7 @@ func noSPDK(tx store.Reader, da *vda.DA) error {
 		if err != nil {
 			return err
 		}
-		if !cn.Mirrors && cn.DataPlaneVersion != "" {
+		if cn.OnSPDK() {
 			return &vda.Error{Kind: vda.FailedPrecondition, Op: "grow", Object: "da " + da.Name, Msg: fmt.Sprintf("cn %s of it runs SPDK (%s), "+
 				"which cannot add disks to an array that is in use; run vda_tgt on all its cns", cn.Name, cn.DataPlaneVersion)}
 		}

@@ -246,7 +246,7 @@ func unshared(tx store.Reader, exp *vda.Exp) (warnings []string, err error) {
 		if err != nil {
 			return nil, err
 		}
-		if onSPDK(cn) && !cntlrs[i].Deleted {
+		if cn.OnSPDK() && !cntlrs[i].Deleted {
 			warnings = append(warnings, "cn "+cn.Name+" runs SPDK, whose reservations are one controller's alone: "+
 				"the hosts must not rely on them")
 		}

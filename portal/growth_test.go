@@ -5,7 +5,6 @@ import (
 
 	"google.golang.org/grpc/codes"
 
-	"github.com/virtual-disk-array/vda"
 	apiv1 "github.com/virtual-disk-array/vda/api/v1"
 	"github.com/virtual-disk-array/vda/portal/portaltest"
 	"github.com/virtual-disk-array/vda/store"
@@ -118,16 +117,7 @@ func TestNoGrowthOnSPDK(t *testing.T) {
 	must[*apiv1.CreateDaReply](t)(client.CreateDa(ctx, &apiv1.CreateDaRequest{DaName: "da0", DaSize: 4 << 20, PhysicalSize: &physical,
 		CntlrCnt: 2}))
 	name := getDa(t, client).CntlrMsgList[1].CnName
-	if err := c.Store.Update(ctx, func(tx store.Tx) error {
-		n, err := tx.NodeByName(vda.ControllerNode, name)
-		if err != nil {
-			return err
-		}
-		n.DataPlaneVersion = "SPDK v26.05"
-		return tx.UpdateNode(vda.ControllerNode, n)
-	}); err != nil {
-		t.Fatal(err)
-	}
+	c.RunsSPDK(name)
 	_, err := client.ModifyDa(ctx, &apiv1.ModifyDaRequest{DaName: "da0", DaSize: &physical})
 	refusal(t, err, codes.FailedPrecondition, 8, "cn "+name+" of it runs SPDK (SPDK v26.05), which cannot safely grow an array that is in use")
 	more := uint64(32 << 20)

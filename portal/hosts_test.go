@@ -7,10 +7,8 @@ import (
 
 	"google.golang.org/grpc/codes"
 
-	"github.com/virtual-disk-array/vda"
 	apiv1 "github.com/virtual-disk-array/vda/api/v1"
 	"github.com/virtual-disk-array/vda/portal/portaltest"
-	"github.com/virtual-disk-array/vda/store"
 )
 
 // lastCntlr is a controller as its cn was told of it last, the only one there; nil
@@ -77,16 +75,7 @@ func TestHostsOfAnExporter(t *testing.T) {
 	refusal(t, err, codes.InvalidArgument, 2, "new_initiator_nqn", "without add_initiator_nqn")
 	hosts(h("b"), h("c"))
 
-	if err := c.Store.Update(ctx, func(tx store.Tx) error {
-		n, err := tx.NodeByName(vda.ControllerNode, "cn1:9820")
-		if err != nil {
-			return err
-		}
-		n.DataPlaneVersion = "SPDK v26.05"
-		return tx.UpdateNode(vda.ControllerNode, n)
-	}); err != nil {
-		t.Fatal(err)
-	}
+	c.RunsSPDK("cn1:9820")
 	r := must[*apiv1.ModifyExpReply](t)(modify([]string{h("a")}, nil))
 	if !strings.Contains(r.ReplyInfo.ReplyMsg, "cn1:9820 runs SPDK, whose reservations are one controller's alone") {
 		t.Errorf("reply %q", r.ReplyInfo.ReplyMsg)

@@ -114,22 +114,8 @@ func TestMirrorRefused(t *testing.T) {
 
 	refusal(t, create(none), codes.ResourceExhausted, 10, "mirror:2",
 		"cn0:9820 (vda_monitor has not heard yet whether its data plane can mirror)")
-	setPlane := func(name string) {
-		t.Helper()
-		err := c.Store.Update(ctx, func(tx store.Tx) error {
-			n, err := tx.NodeByName(vda.ControllerNode, name)
-			if err != nil {
-				return err
-			}
-			n.DataPlaneVersion = "SPDK v26.05"
-			return tx.UpdateNode(vda.ControllerNode, n)
-		})
-		if err != nil {
-			t.Fatal(err)
-		}
-	}
-	setPlane("cn0:9820")
-	setPlane("cn1:9820")
+	c.RunsSPDK("cn0:9820")
+	c.RunsSPDK("cn1:9820")
 	refusal(t, create(none), codes.ResourceExhausted, 10, "2 controllers", "cn0:9820 (its data plane, SPDK v26.05, cannot mirror)", "cn1:9820")
 	must[*apiv1.CreateDaReply](t)(client.CreateDa(ctx, &apiv1.CreateDaRequest{DaName: "striped", DaSize: 1 << 20, CntlrCnt: 2}))
 

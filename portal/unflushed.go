@@ -60,7 +60,7 @@ func unflushed(tx store.Reader, daID string) (warnings []string, err error) {
 		if err != nil {
 			return nil, err
 		}
-		if !cntlrs[i].Deleted && onSPDK(cn) {
+		if !cntlrs[i].Deleted && cn.OnSPDK() {
 			cns = append(cns, cn.Name)
 		}
 	}
@@ -70,9 +70,6 @@ func unflushed(tx store.Reader, daID string) (warnings []string, err error) {
 	}
 	return warnings, nil
 }
-
-// onSPDK reports that a cn's data plane is SPDK, as far as its monitor has heard.
-func onSPDK(cn *vda.CN) bool { return !cn.Mirrors && cn.DataPlaneVersion != "" }
 
 // list names the first few.
 func list(names []string) string {

@@ -7,7 +7,6 @@ import (
 	"github.com/virtual-disk-array/vda"
 	apiv1 "github.com/virtual-disk-array/vda/api/v1"
 	"github.com/virtual-disk-array/vda/portal/portaltest"
-	"github.com/virtual-disk-array/vda/store"
 )
 
 // TestUnflushed: what a dn says of the write cache of a pd's disk is shown, also when that changes, and who makes a pd of
@@ -68,16 +67,7 @@ func TestUnflushed(t *testing.T) {
 	shown("file", "flushed")
 	shown("other", "flushed")
 	array("b")
-	if err := c.Store.Update(ctx, func(tx store.Tx) error {
-		n, err := tx.NodeByName(vda.ControllerNode, "cn1:9820")
-		if err != nil {
-			return err
-		}
-		n.DataPlaneVersion = "SPDK v26.05"
-		return tx.UpdateNode(vda.ControllerNode, n)
-	}); err != nil {
-		t.Fatal(err)
-	}
+	c.RunsSPDK("cn1:9820")
 	array("c", "cns that run SPDK, which passes no flush on (cn1:9820)")
 
 	dn.WriteCache(vda.CacheNone)

@@ -16,6 +16,7 @@ import (
 
 	"google.golang.org/grpc"
 
+	"github.com/virtual-disk-array/vda"
 	apiv1 "github.com/virtual-disk-array/vda/api/v1"
 	"github.com/virtual-disk-array/vda/client"
 	"github.com/virtual-disk-array/vda/placement"
@@ -158,6 +159,19 @@ func (c *Cluster) Change(fn func(tx store.Tx) error) {
 	if err := c.Store.Update(context.Background(), fn); err != nil {
 		c.t.Fatal(err)
 	}
+}
+
+// RunsSPDK has a cn be one that runs SPDK, as vda_monitor finds out.
+func (c *Cluster) RunsSPDK(cn string) {
+	c.t.Helper()
+	c.Change(func(tx store.Tx) error {
+		n, err := tx.NodeByName(vda.ControllerNode, cn)
+		if err != nil {
+			return err
+		}
+		n.DataPlaneVersion = "SPDK v26.05"
+		return tx.UpdateNode(vda.ControllerNode, n)
+	})
 }
 
 // CanAuth has the cluster be a secured one as far as the database goes, and all cns said

@@ -40,9 +40,7 @@ func (s *sim) changePlan() []fault {
 // for the answer.
 func (s *sim) ask(what string, call func(ctx context.Context) (*apiv1.ReplyInfo, error)) (undo func()) {
 	s.moved.Store(true)
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
+	return begin(func() {
 		ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
 		defer cancel()
 		info, err := call(ctx)
@@ -50,8 +48,7 @@ func (s *sim) ask(what string, call func(ctx context.Context) (*apiv1.ReplyInfo,
 			s.changed.Add(1)
 		}
 		s.log.printf("admin          %s: %v", what, err)
-	}()
-	return func() { <-done }
+	})
 }
 
 // insist is ask until the answer is that it is done.

@@ -224,14 +224,11 @@ func (s *sim) mayNotGo(h *host, snap *snapshot, c *clone) {
 func (s *sim) drawCloneDelete() (string, func() func()) {
 	nth := s.rng.IntN(64)
 	return "a clone", func() func() {
-		done := make(chan struct{})
-		go func() {
-			defer close(done)
+		return begin(func() {
 			if some := s.clonesThat(inUse); len(some) > 0 {
 				s.deleteClone(some[nth%len(some)])
 			}
-		}()
-		return func() { <-done }
+		})
 	}
 }
 

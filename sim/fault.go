@@ -235,3 +235,13 @@ func (s *sim) drawDBSlow() (string, func() func()) {
 		return func() { s.db.set(false, 0) }
 	}
 }
+
+// begin has f run, and what it returns wait for that.
+func begin(f func()) (wait func()) {
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		f()
+	}()
+	return func() { <-done }
+}

@@ -93,15 +93,12 @@ func (s *sim) drawHangNode() (string, func() func()) {
 func (s *sim) drawSwitch() (string, func() func()) {
 	array, to := pick(s.rng, s.hosts).array, pick(s.rng, s.of("cn"))
 	return array + " to " + to.name, func() func() {
-		done := make(chan struct{})
-		go func() {
-			defer close(done)
+		return begin(func() {
 			ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
 			defer cancel()
 			r, err := s.admin.FailoverDa(ctx, &apiv1.FailoverDaRequest{DaName: array, ToCn: to.machine + ":" + cnPort})
 			s.log.printf("admin          da failover %s to %s: %v", array, to.name, replied(r.GetReplyInfo(), err))
-		}()
-		return func() { <-done }
+		})
 	}
 }
 

@@ -35,16 +35,6 @@ func (s *sim) drawRekey() (string, func() func()) {
 	}
 }
 
-// begin has f run, and what it returns wait for that.
-func begin(f func()) (wait func()) {
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		f()
-	}()
-	return func() { <-done }
-}
-
 // rekey gives a host's exporter another key, after a while the host, which may connect again by it, and then has the one
 // of before be refused.
 func (s *sim) rekey(h *host, late time.Duration, again bool) {

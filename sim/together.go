@@ -51,9 +51,7 @@ func (i *instant) shows(s *sim, array string, value uint64) {
 
 func (s *sim) drawTogether() (string, func() func()) {
 	return "all arrays", func() func() {
-		done := make(chan struct{})
-		go func() {
-			defer close(done)
+		return begin(func() {
 			for _, h := range s.hosts { // always in this order
 				h.vol.order <- struct{}{}
 			}
@@ -61,8 +59,7 @@ func (s *sim) drawTogether() (string, func() func()) {
 			for _, h := range s.hosts {
 				<-h.vol.order
 			}
-		}()
-		return func() { <-done }
+		})
 	}
 }
 

@@ -90,14 +90,11 @@ func (s *sim) diskBytes() uint64 {
 // order has something done about a host's array when nothing else is; the undo waits for its end.
 func (s *sim) order(h *host, what string, do func() string) func() func() {
 	return func() func() {
-		done := make(chan struct{})
-		go func() {
-			defer close(done)
+		return begin(func() {
 			h.vol.order <- struct{}{}
 			s.log.printf("admin          %s: %s", what, do())
 			<-h.vol.order
-		}()
-		return func() { <-done }
+		})
 	}
 }
 

@@ -431,7 +431,7 @@ func TestRealHopOfAClone(t *testing.T) {
 	}
 	tellClone := func() {
 		l.spec.Source.HopKey = key(src.term)
-		planetest.Eventually(t, func() string { // an exchange that runs out of time costs its connection
+		planetest.Eventually(t, func() string { // an exchange that runs out of time is begun again
 			for _, s := range l.settled(0, l.cntlr(0, 0)) {
 				if s.Error {
 					return s.ErrorMsg

@@ -43,6 +43,7 @@ type ControllerConfig struct {
 type Controller struct {
 	cfg      ControllerConfig
 	state    State
+	begun    int // AUTH_Negotiates that were taken
 	tid      uint16
 	hash     Hash
 	group    Group
@@ -91,6 +92,10 @@ func (c *Controller) refuse(err *Error) {
 	c.err, c.state = err, Failing
 }
 
+// maxBegun is how often a host may begin, within one authentication: each time costs
+// the controller a Diffie-Hellman value.
+const maxBegun = 4
+
 // Receive takes the message of an Authentication Send, which is completed with
 // success whatever it is: the host learns of a failure by its next Receive.
 func (c *Controller) Receive(msg []byte) {
@@ -99,23 +104,23 @@ func (c *Controller) Receive(msg []byte) {
 		c.refuse(fail(IncorrectPayload, "a message of %d bytes", len(msg)))
 		return
 	}
-	want := map[State]kind{Negotiating: kindNegotiate, AwaitingReply: kindReply, AwaitingProof: kindSuccess2}
+	want := map[State]kind{AwaitingReply: kindReply, AwaitingProof: kindSuccess2}
 	switch expected, some := want[c.state]; {
 	case c.state == Failing || c.state == Refused:
 		return // stays as it is
+	case k == kindNegotiate && c.state != Completed:
+		c.begin(tid, msg)
+		return
 	case c.state == AwaitingProof && k == kindFailure2:
 	case !some || k != expected:
 		c.refuse(fail(IncorrectMessage, "%v where the state is %v", k, c.state))
 		return
 	}
-	if c.state != Negotiating && tid != c.tid {
+	if tid != c.tid {
 		c.refuse(fail(IncorrectPayload, "%v of transaction %d during transaction %d", k, tid, c.tid))
 		return
 	}
 	switch k {
-	case kindNegotiate:
-		c.tid = tid
-		c.negotiate(msg)
 	case kindReply:
 		c.reply(msg)
 	case kindSuccess2:
@@ -136,6 +141,23 @@ func (c *Controller) Receive(msg []byte) {
 		c.err = &Error{Explanation: e, ByPeer: true, Reason: "the host does not take the controller's proof: " + e.String() +
 			"; the controller's key at the host is another than dhchap_ctrlr_key"}
 	}
+}
+
+// begin takes an AUTH_Negotiate. A host whose time has run out half way, as for the answer to a
+// Receive, begins again with another transaction (so does Linux's, and its target takes it). What
+// it had sent before counts for nothing, not even a proof; one that was wrong has ended it all.
+func (c *Controller) begin(tid uint16, msg []byte) {
+	switch {
+	case c.begun == maxBegun:
+		c.refuse(fail(IncorrectMessage, "the host begins for the %dth time, and has not come to an end", c.begun+1))
+		return
+	case c.begun > 0 && tid == c.tid:
+		c.refuse(fail(IncorrectPayload, "%v of transaction %d, which has begun already", kindNegotiate, tid))
+		return
+	}
+	c.Forget()
+	c.begun, c.tid, c.seq, c.hash, c.group = c.begun+1, tid, 0, 0, 0
+	c.negotiate(msg)
 }
 
 // negotiate chooses a hash and a group: the first of ours that the host has.

@@ -14,7 +14,10 @@
 //	DH-HMAC-CHAP_Success2  ─ Send ──>      only after R2
 //
 // A controller that refuses a message says so by AUTH_Failure1, which the next
-// Receive gets; a host by AUTH_Failure2. The connection ends then.
+// Receive gets; a host by AUTH_Failure2. The connection ends then. A host whose
+// time runs out half way may begin again with another T_ID, four times in all and
+// in the time that the controller gives for one authentication: a proof that it
+// has not finished counts for nothing then, and a wrong one has ended it all.
 //
 //	R1 = HMAC(Kh, Ca1 || S1 || T_ID || SC_C || "HostHost"   || host NQN      || 0 || subsystem NQN)
 //	R2 = HMAC(Kc, Ca2 || S2 || T_ID || SC_C || "Controller" || subsystem NQN || 0 || host NQN)

@@ -210,6 +210,78 @@ func TestSkippedSteps(t *testing.T) {
 	}
 }
 
+// TestBeginAgain: a host whose time has run out begins again, wherever it is, and gets in;
+// nothing of before helps or harms.
+func TestBeginAgain(t *testing.T) {
+	keys := Keys{Host: keyA, Controller: keyC}
+	for _, s := range []State{Challenging, AwaitingReply, Succeeding, AwaitingProof} {
+		_, c, reply := upTo(t, s)
+		value, seq := bytes.Clone(c.value), c.seq
+		again := NewHost(HostConfig{HostNQN: testHost, SubNQN: testSub, Keys: keys, Offer: quick, TID: 0x1235, Sequence: &sequence})
+		if err := run(t, again, c); err != nil || c.State() != Completed {
+			t.Errorf("again in state %v: %v, %v, %v", s, err, c.State(), c.Err())
+		}
+		if s == AwaitingReply && (bytes.Equal(c.value, value) || c.seq == seq) {
+			t.Error("the challenge is the one of before")
+		}
+		// A message of the transaction before, late.
+		for name, msg := range map[string][]byte{"Reply": reply, "Success2": encodeSuccess2(0x1234),
+			"Failure2": encodeFailure(kindFailure2, 0x1234, Failed)} {
+			_, c, _ := upTo(t, s)
+			c.Receive(NewHost(HostConfig{TID: 0x1235, Offer: quick}).Negotiate())
+			if c.State() != Challenging {
+				t.Fatalf("another Negotiate in state %v: %v", s, c.State())
+			}
+			if name == "Reply" && reply == nil {
+				continue
+			}
+			if c.Receive(msg); c.State() != Failing {
+				t.Errorf("a late %s before the challenge, begun again in state %v: %v", name, s, c.State())
+			}
+			_, c, _ = upTo(t, s)
+			c.Receive(NewHost(HostConfig{TID: 0x1235, Offer: quick}).Negotiate())
+			if _, err := c.Answer(MessageMax); err != nil {
+				t.Fatal(err)
+			}
+			if c.Receive(msg); c.State() != Failing {
+				t.Errorf("a late %s after the challenge, begun again in state %v: %v", name, s, c.State())
+			}
+		}
+	}
+	// The transaction is another one, the times are counted, and a wrong proof is the last.
+	h, c, _ := upTo(t, AwaitingReply)
+	if c.Receive(h.Negotiate()); c.State() != Failing {
+		t.Errorf("the same transaction: %v", c.State())
+	}
+	_, c, _ = upTo(t, AwaitingReply)
+	for tid := uint16(1); c.State() != Failing; tid++ {
+		if tid > maxBegun {
+			t.Fatalf("it may begin %d times", tid)
+		}
+		c.Receive(NewHost(HostConfig{TID: tid, Offer: quick}).Negotiate())
+		if c.State() == Challenging {
+			if _, err := c.Answer(MessageMax); err != nil {
+				t.Fatal(err)
+			}
+		} else if tid != maxBegun {
+			t.Errorf("it may begin %d times, which is to be %d", tid, maxBegun)
+		}
+	}
+	_, c, r := upTo(t, AwaitingReply)
+	r[headerLen]++
+	c.Receive(r)
+	if c.Receive(NewHost(HostConfig{TID: 1, Offer: quick}).Negotiate()); c.State() != Failing {
+		t.Errorf("after a wrong proof: %v", c.State())
+	}
+	// What it offers now counts.
+	_, c, _ = upTo(t, AwaitingReply)
+	c.Receive(NewHost(HostConfig{TID: 1, Offer: Offer{Hashes: []Hash{SHA512}, Groups: []Group{Null}}}).Negotiate())
+	var e *Error
+	if _, _, ok := c.Chosen(); ok || !errors.As(c.Err(), &e) || e.Explanation != HashUnusable {
+		t.Errorf("it offers no hash that is allowed: %v, %v", c.State(), c.Err())
+	}
+}
+
 // TestReplay: what a host has answered once is not taken in another
 // authentication, nor with another transaction.
 func TestReplay(t *testing.T) {

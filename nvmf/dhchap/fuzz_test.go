@@ -15,6 +15,12 @@ func FuzzController(f *testing.F) {
 	f.Add(uint8(2), encodeSuccess2(0x1234), encodeFailure(kindFailure2, 0x1234, Failed), uint16(64))
 	f.Add(uint8(2), (&reply{tid: 0x1234, response: make([]byte, 32), challenge: make([]byte, 32), seq: 1}).encode(), []byte{1, 4}, uint16(0))
 	f.Add(uint8(4), encodeSuccess2(0x1234), []byte{1, 4}, uint16(8))
+	again := NewHost(HostConfig{TID: 0x1235, Offer: Defaults()})
+	for stage := range uint8(5) { // it begins again
+		f.Add(stage, again.Negotiate(), encodeSuccess2(0x1234), uint16(4096))
+		f.Add(stage|0x80, again.Negotiate(), again.Negotiate(), uint16(4096))
+	}
+	f.Add(uint8(4), again.Negotiate(), encodeSuccess2(0x1235), uint16(0))
 	f.Fuzz(func(t *testing.T, stage uint8, first, second []byte, room uint16) {
 		offer := quick
 		if stage&0x80 != 0 {
@@ -34,6 +40,9 @@ func FuzzController(f *testing.F) {
 		}
 		if c.State() == Completed && at < Succeeding {
 			t.Fatalf("let in from state %v by %x and %x", at, first, second)
+		}
+		if k, _, err := kindOf(first); c.State() == Completed && at == AwaitingProof && err == nil && k == kindNegotiate {
+			t.Fatalf("let in by a proof of before it began again, by %x and %x", first, second)
 		}
 	})
 }

@@ -314,6 +314,65 @@ func TestAuthenticateAgain(t *testing.T) {
 	a.isClosed()
 }
 
+// TestBeginsAgainHalfWay: a host whose time runs out at any step of an authentication, the first
+// or one more, begins again on the same queue, which stays; not for ever, and one that has not
+// been let in yet gets nothing by it.
+func TestBeginsAgainHalfWay(t *testing.T) {
+	r := authRig(t, bothKeys)
+	// leaves stops after so many steps; its late answers have been read.
+	leaves := func(w *wire, steps int, tid uint16) {
+		t.Helper()
+		h := dhchap.NewHost(dhchap.HostConfig{HostNQN: w.hostnqn, SubNQN: testNQN, Keys: bothKeys.Keys, Offer: cheap, TID: tid,
+			Sequence: &authSequence})
+		w.authSend(h.Negotiate())
+		if steps == 1 {
+			return
+		}
+		_, msg := w.authReceive(4096)
+		if steps == 2 {
+			return
+		}
+		reply, err := h.Reply(msg)
+		must(t, err)
+		w.authSend(reply)
+		if steps == 3 {
+			return
+		}
+		_, msg = w.authReceive(4096)
+		if _, err := h.Finish(msg); err != nil {
+			t.Fatalf("the controller's proof: %v", err)
+		}
+	}
+	a, id := r.proven(bothKeys.Keys, cheap)
+	q, _ := r.demanded(1, id)
+	must(t, q.prove(bothKeys.Keys, cheap))
+	for steps := 1; steps <= 4; steps++ {
+		w, _ := r.demanded(0, 0xffff)
+		leaves(w, steps, 1)
+		leaves(w, steps, 2)
+		if c := w.propSet(0x14, 0x00460001); c.status == 0 {
+			t.Errorf("after %d steps, twice, the queue takes other commands", steps)
+		}
+		must(t, w.prove(bothKeys.Keys, cheap))
+		if c := w.propSet(0x14, 0x00460001); c.status != 0 {
+			t.Errorf("begun again after %d steps: enable: %03x", steps, c.status)
+		}
+		w.c.Close()
+		leaves(q, steps, 1) // of a queue that is in use
+		q.read(0, 1)
+		must(t, q.prove(bothKeys.Keys, cheap))
+		q.read(0, 1)
+	}
+	for tid := range uint16(5) {
+		leaves(q, 1, 100+tid)
+	}
+	if _, msg := q.authReceive(4096); msg[1] != 0xf1 {
+		t.Errorf("the host begins for the fifth time, and is answered with message %02x", msg[1])
+	}
+	q.isClosed()
+	a.isClosed()
+}
+
 // TestKeysChange: keys that are kept stay valid until the next change; what is
 // connected stays; without keys nothing is demanded.
 func TestKeysChange(t *testing.T) {

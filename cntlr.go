@@ -9,9 +9,15 @@ type Cntlr struct {
 	Primary bool
 
 	Version uint64
+	Applied uint64 // see CarriedOut
 	Deleted bool
 	Health  Health
 }
+
+// CarriedOut reports that its cn, which has carried out version applied of its desired
+// state in full, has carried out what is desired of the controller. That is noted in Applied
+// when something else holds up the cn's: one array in error says nothing about others.
+func (c *Cntlr) CarriedOut(applied uint64) bool { return max(applied, c.Applied) >= c.Version }
 
 // cntlidsPerCntlr is how many NVMe controller ids each of an array's
 // controllers hands out to hosts. The ranges do not overlap.

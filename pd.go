@@ -74,6 +74,10 @@ type VD struct {
 	CopyRate uint64 // bytes per second by which Lack fell then; 0: not known
 
 	Version uint64
+	Applied uint64 // see CarriedOut
 	Deleted bool
 	Health  Health
 }
+
+// CarriedOut is Cntlr.CarriedOut of a vd and its dn.
+func (v *VD) CarriedOut(applied uint64) bool { return max(applied, v.Applied) >= v.Version }

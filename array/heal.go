@@ -185,7 +185,7 @@ func ailing(v *vda.VD) int {
 }
 
 // primaryKnows reports that the array's primary has carried out what it was told
-// last. A cn does not come to know less, so it is not locked.
+// last, whatever the cn has not of other arrays. A cn does not come to know less, so it is not locked.
 func (l *legs) primaryKnows() (bool, error) {
 	at := slices.IndexFunc(l.cntlrs, func(v vda.Cntlr) bool { return v.Primary && !v.Deleted })
 	if at < 0 {
@@ -201,5 +201,5 @@ func (l *legs) primaryKnows() (bool, error) {
 		come = cn.Applied
 		l.c.comes[id] = come
 	}
-	return come >= l.cntlrs[at].Version, nil
+	return l.cntlrs[at].CarriedOut(come), nil
 }

@@ -134,6 +134,14 @@ func TestLegs(t *testing.T) {
 		}
 		return nil, inner.SetNodeApplied(vda.ControllerNode, cn(0), n.Version)
 	}
+	knowsThis := func(tx store.Tx) (array.Plan, error) { // and not all that its cn is told
+		inner := tx.(*storetest.Recorder).Tx
+		n, err := inner.Node(vda.ControllerNode, cn(0))
+		if err != nil {
+			return nil, err
+		}
+		return nil, inner.SetApplied(store.ObjCntlr, []string{"m-p"}, n.Version)
+	}
 	copied := func(tx store.Tx) (array.Plan, error) { // the new leg
 		inner := tx.(*storetest.Recorder).Tx
 		vds, err := inner.VDsOfDA("m")
@@ -245,6 +253,12 @@ func TestLegs(t *testing.T) {
 			{copied, "", "m0@2 a.0 b.1-> new.1; m1@1 c.0 d.0"},
 			{trim, nothing, "m0@2 a.0 b.1-> new.1; m1@1 c.0 d.0"}, // the primary has not applied what b is now
 			{knows, "", "m0@2 a.0 b.1-> new.1; m1@1 c.0 d.0"},
+			{trim, "primary cn0; disks dn1", "m0@2 a.0 b.1->† new.1; m1@1 c.0 d.0"}}},
+		{"the same, and the primary's cn has not carried out what another array is to be", []step{lostB,
+			{add("b", 3), "primary; disks dn3", "m0@2 a.0 b.1-> new.1-; m1@1 c.0 d.0"},
+			{copied, "", "m0@2 a.0 b.1-> new.1; m1@1 c.0 d.0"},
+			{trim, nothing, "m0@2 a.0 b.1-> new.1; m1@1 c.0 d.0"},
+			{knowsThis, "", "m0@2 a.0 b.1-> new.1; m1@1 c.0 d.0"},
 			{trim, "primary cn0; disks dn1", "m0@2 a.0 b.1->† new.1; m1@1 c.0 d.0"}}},
 		{"the one to be replaced is quicker", []step{lostB,
 			{add("b", 3), "primary; disks dn3", "m0@2 a.0 b.1-> new.1-; m1@1 c.0 d.0"},

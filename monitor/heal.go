@@ -298,7 +298,7 @@ func (m *Monitor) legView(says map[string]array.LegReport, v vda.VD, dn *vda.DN,
 	case l.apart.IsZero():
 		l.apart = now
 	}
-	view := LegView{DAID: v.DAID, VD: v, DNUp: m.up(v.DNID), Fenced: dn.Applied >= v.Version, Wait: l.wait(&m.cfg.Timing, now)}
+	view := LegView{DAID: v.DAID, VD: v, DNUp: m.up(v.DNID), Fenced: v.CarriedOut(dn.Applied), Wait: l.wait(&m.cfg.Timing, now)}
 	if known {
 		view.Lack = said.Lack
 	}

@@ -7,15 +7,19 @@ package sim
 
 import (
 	"context"
+	"errors"
 	"slices"
 	"strings"
 	"sync"
 	"testing"
 	"time"
 
+	"google.golang.org/protobuf/proto"
+
 	"github.com/virtual-disk-array/vda"
 	"github.com/virtual-disk-array/vda/agent/planetest"
 	apiv1 "github.com/virtual-disk-array/vda/api/v1"
+	"github.com/virtual-disk-array/vda/store"
 )
 
 // orders are events of nodes and of the control plane in a certain order, with mirrored
@@ -48,6 +52,8 @@ var orders = []struct {
 	{name: "a leg returns while its replacement is copied to", dns: 3, cfg: Config{CopyRate: 512 << 10},
 		shape: story{replaceAfter: 10 * time.Second}, tell: backBeforeItsReplacement},
 	{name: "a dn is drained while the one with the other leg dies", dns: 3, cfg: Config{CopyRate: 1 << 20}, tell: drainBesideALoss},
+	{name: "a dn is drained while the primary's cn cannot carry out what another array is to be", dns: 3, cfg: Config{CopyRate: 4 << 20},
+		tell: besideAnArrayInError},
 	{name: "the dn of a new vd dies as it is made", dns: 2, tell: diesOverANewVD},
 	{name: "a disk loses a vd", dns: 3, shape: story{replaceAfter: 10 * time.Second}, tell: aLostVD},
 	{name: "a disk goes back in time", dns: 2, tell: aDiskGoesBack},
@@ -511,4 +517,66 @@ func drainBesideALoss(p *player) {
 	p.until("nothing is on the dn and all are members", func() bool {
 		return len(p.legsOn(b.dn)) == 0 && len(p.legs()) == 2 && p.all(p.legs(), vda.Member)
 	})
+}
+
+// besideAnArrayInError: what the cn has not carried out of one array keeps no leg of another.
+func besideAnArrayInError(p *player) {
+	p.write(3)
+	cn, b := p.primary(), p.legs()[1]
+	ctx, cancel := context.WithTimeout(context.Background(), time.Hour)
+	defer cancel()
+	r, err := p.s.admin.CreateDa(ctx, &apiv1.CreateDaRequest{DaName: "ill", CntlrCnt: 1, DaSize: 16 << 20, Redundancy: "mirror:2"})
+	p.must("da create ill", r.GetReplyInfo(), err)
+	if of := p.primaryOf("ill"); of != cn {
+		f, err := p.s.admin.FailoverDa(ctx, &apiv1.FailoverDaRequest{DaName: p.h.array, ToCn: of.machine + ":" + cnPort})
+		p.must("da failover", f.GetReplyInfo(), err)
+		cn = of
+	}
+	var mirrors []string
+	p.view(func(tx store.Reader) error {
+		da, err := tx.DAByName("ill")
+		if err != nil {
+			return err
+		}
+		all, err := tx.MirrorsOfDA(da.ID)
+		for _, m := range all {
+			mirrors = append(mirrors, m.ID)
+		}
+		return err
+	})
+	cn.model.SetHook(func(method string, params map[string]any) error {
+		name, _ := params["name"].(string)
+		of := func(id string) bool { return strings.Contains(name, id) }
+		if strings.HasPrefix(method, "vda_mirror_set") && slices.ContainsFunc(mirrors, of) {
+			return errors.New("the story has it fail")
+		}
+		return nil
+	})
+	m, err := p.s.admin.ModifyDa(ctx, &apiv1.ModifyDaRequest{DaName: "ill", RebuildMbps: proto.Uint64(7)})
+	p.must("da modify ill", m.GetReplyInfo(), err)
+	inError := func() (is bool) {
+		p.view(func(tx store.Reader) error {
+			da, err := tx.DAByName("ill")
+			if err != nil {
+				return err
+			}
+			cntlrs, err := tx.CntlrsOfDA(da.ID)
+			if err != nil {
+				return err
+			}
+			n, err := tx.CN(cntlrs[0].CNID)
+			is = err == nil && cntlrs[0].Health.Error && n.Applied < cntlrs[0].Version
+			return err
+		})
+		return is
+	}
+	p.until("the other array is in error, and has been changed", inError)
+	d, err := p.s.admin.DrainDn(ctx, &apiv1.DrainDnRequest{DnName: b.dn.machine + ":" + dnPort})
+	p.must("dn drain", d.GetReplyInfo(), err)
+	p.until("nothing is on the dn and all are members", func() bool {
+		return len(p.legsOn(b.dn)) == 0 && len(p.legs()) == 2 && p.all(p.legs(), vda.Member)
+	})
+	p.until("the other array is in error still", inError)
+	cn.model.SetHook(nil)
+	p.write(3)
 }

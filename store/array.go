@@ -59,13 +59,15 @@ var mirrorTable = table[vda.Mirror]{
 
 var cntlrTable = table[vda.Cntlr]{
 	name: "vda_cntlr", noun: "cntlr",
-	cols:  []string{"id", "da_id", "cn_id", "idx", "is_primary", "version", "deleted", "h_error", "h_msg", "h_since_us"},
-	fixed: []string{"da_id", "cn_id", "idx", "h_error", "h_msg", "h_since_us"},
+	cols:  []string{"id", "da_id", "cn_id", "idx", "is_primary", "version", "applied", "deleted", "h_error", "h_msg", "h_since_us"},
+	fixed: []string{"da_id", "cn_id", "idx", "applied", "h_error", "h_msg", "h_since_us"},
 	dest: func(v *vda.Cntlr) []any {
-		return []any{&v.ID, &v.DAID, &v.CNID, &v.Idx, &v.Primary, &v.Version, &v.Deleted, &v.Health.Error, &v.Health.Msg, us{&v.Health.Since}}
+		return []any{&v.ID, &v.DAID, &v.CNID, &v.Idx, &v.Primary, &v.Version, &v.Applied, &v.Deleted, &v.Health.Error, &v.Health.Msg,
+			us{&v.Health.Since}}
 	},
 	values: func(v *vda.Cntlr) []any {
-		return []any{v.ID, v.DAID, v.CNID, v.Idx, v.Primary, v.Version, v.Deleted, v.Health.Error, CleanMsg(v.Health.Msg), us{&v.Health.Since}}
+		return []any{v.ID, v.DAID, v.CNID, v.Idx, v.Primary, v.Version, v.Applied, v.Deleted, v.Health.Error, CleanMsg(v.Health.Msg),
+			us{&v.Health.Since}}
 	},
 	label: func(v *vda.Cntlr) string { return v.ID },
 }

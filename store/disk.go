@@ -26,17 +26,17 @@ var pdTable = table[vda.PD]{
 var vdTable = table[vda.VD]{
 	name: "vda_vd", noun: "vd",
 	cols: []string{"id", "da_id", "grp_idx", "idx", "pd_id", "dn_id", "clusters", "size_bytes",
-		"mirror_id", "role", "leaving", "moved", "epoch", "lack_bytes", "copy_rate", "version", "deleted",
+		"mirror_id", "role", "leaving", "moved", "epoch", "lack_bytes", "copy_rate", "version", "applied", "deleted",
 		"h_error", "h_msg", "h_since_us"},
-	fixed: []string{"da_id", "lack_bytes", "copy_rate", "h_error", "h_msg", "h_since_us"},
+	fixed: []string{"da_id", "lack_bytes", "copy_rate", "applied", "h_error", "h_msg", "h_since_us"},
 	dest: func(v *vda.VD) []any {
 		return []any{&v.ID, &v.DAID, &v.GrpIdx, &v.Idx, &v.PDID, &v.DNID, &v.Clusters, &v.Size,
-			&v.MirrorID, &v.Role, &v.Leaving, &v.Moved, &v.Epoch, &v.Lack, &v.CopyRate, &v.Version, &v.Deleted,
+			&v.MirrorID, &v.Role, &v.Leaving, &v.Moved, &v.Epoch, &v.Lack, &v.CopyRate, &v.Version, &v.Applied, &v.Deleted,
 			&v.Health.Error, &v.Health.Msg, us{&v.Health.Since}}
 	},
 	values: func(v *vda.VD) []any {
 		return []any{v.ID, v.DAID, v.GrpIdx, v.Idx, v.PDID, v.DNID, v.Clusters, v.Size,
-			v.MirrorID, v.Role, v.Leaving, v.Moved, v.Epoch, v.Lack, v.CopyRate, v.Version, v.Deleted,
+			v.MirrorID, v.Role, v.Leaving, v.Moved, v.Epoch, v.Lack, v.CopyRate, v.Version, v.Applied, v.Deleted,
 			v.Health.Error, CleanMsg(v.Health.Msg), us{&v.Health.Since}}
 	},
 	label: func(v *vda.VD) string { return v.ID },

@@ -84,6 +84,21 @@ func (t *sqlTx) SetCntlrVersions(ids []string, version uint64) error {
 	return t.setAll("vda_cntlr", "cntlr", "version = ?", ids, version)
 }
 
+func (t *sqlTx) SetApplied(o Object, ids []string, upTo uint64) error {
+	tb, ok := map[Object]string{ObjVD: "vda_vd", ObjCntlr: "vda_cntlr"}[o]
+	if !ok {
+		return vda.Errorf(vda.Internal, "object kind %d has no version of its own that is carried out", o)
+	}
+	for some := range slices.Chunk(ids, atOnce) {
+		_, err := t.exec("UPDATE "+tb+" SET applied = version WHERE version <= ? AND applied < version AND id IN ("+marks(len(some))+")",
+			slices.Concat([]any{upTo}, anys(some))...)
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 // setAll is an UPDATE of rows that are all there.
 func (t *sqlTx) setAll(table, noun, set string, ids []string, args ...any) error {
 	for some := range slices.Chunk(ids, atOnce) {

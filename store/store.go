@@ -272,7 +272,7 @@ type Tx interface {
 	TakeOrphan(id string, clusters uint64) error
 
 	InsertVD(*vda.VD) error
-	UpdateVD(*vda.VD) error                        // all but Lack, CopyRate and Health
+	UpdateVD(*vda.VD) error                        // all but Lack, CopyRate, Applied and Health
 	SetVDLack(id string, bytes, rate uint64) error // Lack and CopyRate
 	DeleteVD(id string) error
 	// SetLegs writes the state of legs, SetVDLacks their Lack and CopyRate, SetMirrorGens the Gen of
@@ -282,9 +282,12 @@ type Tx interface {
 	SetVDLacks(ids []string, bytes, rate uint64) error
 	SetMirrorGens(ids []string, gen uint64) error
 	SetCntlrVersions(ids []string, version uint64) error
+	// SetApplied notes of vds or controllers, o says which, that their nodes have carried out their
+	// Version where that is upTo at most; what has a higher one, or is gone, is passed over.
+	SetApplied(o Object, ids []string, upTo uint64) error
 
 	InsertCntlr(*vda.Cntlr) error // counts it in its cn's CntlrCount and PrimaryCount
-	UpdateCntlr(*vda.Cntlr) error // keeps PrimaryCount
+	UpdateCntlr(*vda.Cntlr) error // all but Applied and Health; keeps PrimaryCount
 	DeleteCntlr(id string) error
 
 	InsertDA(*vda.DA) error

@@ -20,6 +20,7 @@ const partObjects = 100
 // the desired state has changed.
 func (s *Syncer) noteReply(ctx context.Context, c *call, reply *apiv1.SyncReply) (again bool, err error) {
 	p, req := newProgress(c.GetVersion(), reply), c.request
+	req.look(p)
 	if c.GetBaseVersion() == fromNothing { // of a change, each object is news
 		if req, err = s.news(ctx, c, reply, p); err != nil || req == nil {
 			return false, err
@@ -82,8 +83,12 @@ func applyDn(tx store.Tx, req *apiv1.SyncDnRequest, reply *apiv1.SyncReply, p *p
 		return err
 	}
 	var alike array.Healths
+	var ahead []string
 	for _, v := range vds {
 		st, vd := p.state(v.Id, v.Version, v.Deleted), rows[v.Id]
+		if vd != nil && !v.Deleted && p.ahead(st, v.Version, vd.Applied) {
+			ahead = append(ahead, vd.ID)
+		}
 		switch {
 		case vd == nil:
 		case st.GetGone() && vd.Deleted:
@@ -95,6 +100,9 @@ func applyDn(tx store.Tx, req *apiv1.SyncDnRequest, reply *apiv1.SyncReply, p *p
 		}
 	}
 	if err := alike.Write(tx); err != nil {
+		return err
+	}
+	if err := tx.SetApplied(store.ObjVD, ahead, p.reached); err != nil {
 		return err
 	}
 	going := map[string]bool{} // pds of vds that may be gone since the capacity was read
@@ -206,6 +214,7 @@ func applyCn(tx store.Tx, req *apiv1.SyncCnRequest, p *progress, at part) (chang
 		return false, err
 	}
 	var alike array.Healths
+	var ahead []string
 	for _, spec := range cntlrs {
 		st := p.state(spec.Id, spec.Version, spec.Deleted)
 		for _, e := range spec.Exps {
@@ -231,6 +240,9 @@ func applyCn(tx store.Tx, req *apiv1.SyncCnRequest, p *progress, at part) (chang
 			continue
 		case differs(c.Health, st):
 			alike.Add(store.ObjCntlr, c.ID, healthOf(st))
+		}
+		if c.Primary && p.ahead(st, spec.Version, c.Applied) {
+			ahead = append(ahead, c.ID)
 		}
 		for _, s := range spec.Snaps {
 			now, err := applySnap(tx, change, spec, c, s, p)
@@ -260,6 +272,9 @@ func applyCn(tx store.Tx, req *apiv1.SyncCnRequest, p *progress, at part) (chang
 		}
 	}
 	if err := alike.Write(tx); err != nil {
+		return false, err
+	}
+	if err := tx.SetApplied(store.ObjCntlr, ahead, p.reached); err != nil {
 		return false, err
 	}
 	if err := change.Settle(das...); err != nil {

@@ -107,7 +107,7 @@ func buildCn(tx store.Reader, cnID string, base uint64) (req *apiv1.SyncCnReques
 	if err != nil {
 		return nil, f, err
 	}
-	b := cnBuilder{apart: cn.Backend != (vda.Listener{}), keys: keys, fences: fences{dns: map[string]bool{}, legs: map[string]uint64{}}}
+	b := cnBuilder{apart: cn.Backend != (vda.Listener{}), keys: keys, fences: fences{dns: map[string]bool{}, legs: map[string]fencedLeg{}}}
 	if len(cntlrs) > 0 {
 		if err := b.read(tx, cnID, base, slices.ContainsFunc(cntlrs, func(c vda.Cntlr) bool { return c.Primary })); err != nil {
 			return nil, f, err
@@ -391,7 +391,7 @@ func (b *cnBuilder) mirror(da *vda.DA, m *vda.Mirror, column *vda.Column, legs b
 			return nil, err
 		}
 		if vd.Role == vda.Member {
-			members = append(members, vd.DNID)
+			members = append(members, vd.ID)
 		}
 		spec.Legs = append(spec.Legs, &apiv1.LegSpec{Vd: t, Role: apiv1.NewLegRole(vd.Role), Bare: bare && vd.Role == vda.Member})
 	}
@@ -408,10 +408,10 @@ func (b *cnBuilder) target(da *vda.DA, vd *vda.VD, legs bool) (*apiv1.VdTarget, 
 	if dn == nil {
 		return nil, missing("dn", vd.DNID, "vd "+vd.ID)
 	}
-	if dn.Applied < vd.Version && !da.Deleted && vd.Role != vda.Stale && !b.joining {
+	if !vd.CarriedOut(dn.Applied) && !da.Deleted && vd.Role != vda.Stale && !b.joining {
 		b.fences.dns[dn.ID] = true
 		if legs && da.Term > firstTerm {
-			b.fences.legs[dn.ID] = max(b.fences.legs[dn.ID], vd.Version)
+			b.fences.legs[vd.ID] = fencedLeg{dn.ID, vd.Version}
 		}
 	}
 	return &apiv1.VdTarget{VdId: vd.ID, Listener: apiv1.NewListenerConf(dn.Listener), Nqn: vda.VdNQN(vd.ID), Uuid: UUID(vd.ID),

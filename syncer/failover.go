@@ -210,21 +210,26 @@ func silent(err error) bool {
 // carried out yet what SQL says about those vds.
 type fences struct {
 	dns map[string]bool
-	// legs has, of dns on which vds are legs of mirrors, the version that the dn must
-	// have carried out for these to be fenced.
-	legs map[string]uint64
+	// legs are those of these vds that are legs of mirrors, by id.
+	legs map[string]fencedLeg
 	// mirrors are those of primaries that are not the first of their array.
 	mirrors []fencedMirror
 }
 
-// fencedMirror is a mirror of a request, with the dns of its members.
+// fencedLeg is fenced when its dn has carried out that version of it.
+type fencedLeg struct {
+	dn      string
+	version uint64
+}
+
+// fencedMirror is a mirror of a request, with the vds that are its members.
 type fencedMirror struct {
 	spec    *apiv1.MirrorSpec
 	members []string
 }
 
 // mark says in a request which mirrors have no member whose dn is known to be fenced.
-func (f *fences) mark(known func(dn string) bool) {
+func (f *fences) mark(known func(vd string) bool) {
 	for _, m := range f.mirrors {
 		m.spec.Unfenced = !slices.ContainsFunc(m.members, known)
 	}
@@ -247,7 +252,10 @@ func (s *Syncer) fenceFirst(ctx context.Context, f fences) {
 		begin = last
 	}
 	behind := s.behind(ctx, f.legs)
-	f.mark(func(dn string) bool { return !f.dns[dn] || answered[dn] && !behind[dn] })
+	f.mark(func(vd string) bool {
+		l, is := f.legs[vd]
+		return !is || answered[l.dn] && !behind[vd]
+	})
 	if len(behind) == 0 {
 		return
 	}
@@ -257,27 +265,39 @@ func (s *Syncer) fenceFirst(ctx context.Context, f fences) {
 	}
 }
 
-// behind are the dns that have not carried out these versions, as SQL has it: all when it does not say.
-func (s *Syncer) behind(ctx context.Context, versions map[string]uint64) map[string]bool {
+// behind are the legs whose dns have not carried out what is desired of them, as SQL has it: all when
+// it does not say.
+func (s *Syncer) behind(ctx context.Context, legs map[string]fencedLeg) map[string]bool {
 	behind := map[string]bool{}
-	if len(versions) == 0 {
+	if len(legs) == 0 {
 		return behind
 	}
 	err := s.cfg.Store.View(ctx, func(tx store.Reader) error {
 		clear(behind)
-		for _, id := range slices.Sorted(maps.Keys(versions)) {
-			dn, err := tx.DN(id)
-			if err != nil {
-				return err
+		vds, err := tx.VDsByID(slices.Collect(maps.Keys(legs)))
+		if err != nil {
+			return err
+		}
+		come := map[string]uint64{} // of vds
+		for i := range vds {
+			come[vds[i].ID] = vds[i].Applied
+		}
+		dns := map[string]*vda.DN{}
+		for _, id := range slices.Sorted(maps.Keys(legs)) {
+			l := legs[id]
+			if dns[l.dn] == nil {
+				if dns[l.dn], err = tx.DN(l.dn); err != nil {
+					return err
+				}
 			}
-			if dn.Applied < versions[id] {
+			if max(dns[l.dn].Applied, come[id]) < l.version {
 				behind[id] = true
 			}
 		}
 		return nil
 	})
 	if err != nil {
-		for id := range versions {
+		for id := range legs {
 			behind[id] = true
 		}
 	}

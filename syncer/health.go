@@ -10,11 +10,13 @@ import (
 // progress tells from a reply how far a node has come.
 type progress struct {
 	states  map[string]*apiv1.ObjectState
+	reached uint64 // what the answer is about
 	applied uint64
 }
 
 func newProgress(sent uint64, reply *apiv1.SyncReply) *progress {
-	p := &progress{states: map[string]*apiv1.ObjectState{}, applied: min(sent, reply.Version)}
+	p := &progress{states: map[string]*apiv1.ObjectState{}, reached: min(sent, reply.Version)}
+	p.applied = p.reached
 	for _, st := range reply.States {
 		p.states[st.Id] = st
 	}
@@ -29,6 +31,12 @@ func (p *progress) state(id string, version uint64, deleted bool) *apiv1.ObjectS
 		p.unfinished(version)
 	}
 	return st
+}
+
+// ahead reports that the node has carried out version of an object, of which it says st, though
+// not of others before, and that this is news: the row says applied. All states have been looked at.
+func (p *progress) ahead(st *apiv1.ObjectState, version, applied uint64) bool {
+	return st != nil && (!st.Error || st.Done) && p.applied < version && version <= p.reached && applied < version
 }
 
 // atBackend begins what is wrong with a hop, where its exporter's part says it.

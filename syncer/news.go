@@ -36,6 +36,30 @@ func (s *Syncer) news(ctx context.Context, c *call, reply *apiv1.SyncReply, p *p
 	return left, err
 }
 
+// look has p know how far the node has come, by all that the answer says.
+func (r *dnRequest) look(p *progress) {
+	for _, s := range r.Pds {
+		p.state(s.Id, s.Version, s.Deleted)
+	}
+	for _, v := range r.Vds {
+		p.state(v.Id, v.Version, v.Deleted)
+	}
+}
+
+func (r *cnRequest) look(p *progress) {
+	for _, spec := range r.Cntlrs {
+		p.state(spec.Id, spec.Version, spec.Deleted)
+		for _, e := range spec.Exps {
+			p.es(spec, e)
+		}
+		for _, s := range spec.Snaps {
+			if s.State != apiv1.SnapState_SNAP_STATE_TOGETHER { // passes leave it alone
+				p.state(s.Id, spec.Version, s.State == apiv1.SnapState_SNAP_STATE_DELETING)
+			}
+		}
+	}
+}
+
 // differs reports that a state changes a health.
 func differs(is vda.Health, st *apiv1.ObjectState) bool {
 	return st != nil && !array.SameHealth(is, healthOf(st))
@@ -54,7 +78,7 @@ func (r *dnRequest) news(tx store.Reader, reply *apiv1.SyncReply, p *progress) (
 	for _, v := range r.Vds {
 		going[v.PdId] = going[v.PdId] || v.Deleted
 		st, row := p.state(v.Id, v.Version, v.Deleted), vds[v.Id]
-		if row != nil && (v.Deleted || row.Deleted || differs(row.Health, st)) {
+		if row != nil && (v.Deleted || row.Deleted || differs(row.Health, st) || p.ahead(st, v.Version, row.Applied)) {
 			left.Vds = append(left.Vds, v)
 		}
 	}
@@ -141,12 +165,11 @@ func (r *cnRequest) news(tx store.Reader, _ *apiv1.SyncReply, p *progress) (requ
 	return &cnRequest{SyncCnRequest: left}, len(left.Cntlrs) > 0, nil
 }
 
-// change reports that what the answer says of a controller may change a row. It looks at all
-// states, as each tells how far the node has come.
+// change reports that what the answer says of a controller may change a row.
 func (r *cnRows) change(spec *apiv1.CntlrSpec, p *progress) bool {
 	st, row, da := p.state(spec.Id, spec.Version, spec.Deleted), r.cntlrs[spec.Id], r.das[spec.DaId]
 	changes := spec.Deleted || spec.Create || spec.Source.GetCreate() || da == nil || da.Deleted || !da.Moving.IsZero() ||
-		row != nil && (row.Deleted || differs(row.Health, st))
+		row != nil && (row.Deleted || differs(row.Health, st) || row.Primary && p.ahead(st, spec.Version, row.Applied))
 	for _, e := range spec.Exps {
 		est := p.es(spec, e)
 		if es := r.ess[e.EsId]; es != nil && (e.Deleted || est.GetGone() || differs(es.Health, est)) {

@@ -25,6 +25,8 @@ type request interface {
 	send(context.Context) (*apiv1.SyncReply, error)
 	// objects is how many vds or controllers it names.
 	objects() int
+	// look has p know how far the node has come.
+	look(p *progress)
 	// news returns the request with only the objects of which an answer changes something, and
 	// whether there are any.
 	news(tx store.Reader, reply *apiv1.SyncReply, p *progress) (left request, any bool, err error)

@@ -238,6 +238,17 @@ func (r *Recorder) SetCntlrVersions(ids []string, version uint64) error {
 	return r.Tx.SetCntlrVersions(ids, version)
 }
 
+func (r *Recorder) SetApplied(o store.Object, ids []string, upTo uint64) error {
+	if o == store.ObjVD {
+		r.guardVDs("SetApplied", ids)
+	} else {
+		for _, id := range ids {
+			r.guardCntlr("SetApplied", id)
+		}
+	}
+	return r.Tx.SetApplied(o, ids, upTo)
+}
+
 func (r *Recorder) DeletedDAs() ([]vda.DA, error) {
 	rows, err := r.Tx.DeletedDAs()
 	r.take(levelDA, ids(rows, idOfDA)...)

@@ -108,7 +108,50 @@ func testSeveral(t *testing.T, s *suite) {
 		}
 		return nil
 	})
-	// Nothing is passed over silently but healths.
+	// What is carried out never goes back, and says nothing of a later version.
+	applied := func(upTo uint64, vd, cntlr uint64) {
+		t.Helper()
+		ids := func(of []string) []string { return append(slices.Clone(of), store.NewID()) }
+		s.update(t, func(tx store.Tx) error {
+			return errors.Join(tx.SetApplied(store.ObjVD, ids(vds), upTo), tx.SetApplied(store.ObjCntlr, ids(cntlrs), upTo))
+		})
+		s.view(t, func(tx store.Reader) error {
+			for i, c := range cs {
+				v, err := tx.VD(c.vd.ID)
+				p, err2 := tx.Cntlr(c.cntlr.ID)
+				if err := errors.Join(err, err2); err != nil {
+					return err
+				}
+				wantVD, wantCntlr := vd, cntlr
+				if i != 1 && i != 2 {
+					wantVD, wantCntlr = 0, 0
+				}
+				same(t, "what is carried out of the vd", v.Applied, wantVD)
+				same(t, "what is carried out of the controller", p.Applied, wantCntlr)
+				if v.CarriedOut(0) != (wantVD == v.Version) || p.CarriedOut(0) != (wantCntlr == p.Version) || !v.CarriedOut(v.Version) {
+					t.Errorf("%+v and %+v: carried out: %v, %v", v, p, v.CarriedOut(0), p.CarriedOut(0))
+				}
+			}
+			return nil
+		})
+	}
+	applied(54, 0, 0)
+	applied(60, 0, 55)
+	applied(100, 77, 55)
+	s.update(t, func(tx store.Tx) error {
+		vd, err := tx.VD(vds[0])
+		vd.Version, vd.Applied = 99, 1 // what is read stays, whatever the row is to be
+		return errors.Join(err, tx.UpdateVD(vd), tx.SetApplied(store.ObjVD, vds, 98))
+	})
+	s.view(t, func(tx store.Reader) error {
+		vd, err := tx.VD(vds[0])
+		same(t, "what is carried out of a vd that has changed", vd.Applied, uint64(77))
+		return err
+	})
+	if err := s.Update(s.ctx, func(tx store.Tx) error { return tx.SetApplied(store.ObjPD, vds, 1) }); vda.KindOf(err) != vda.Internal {
+		t.Errorf("what is carried out of a pd: %v", err)
+	}
+	// Nothing is passed over silently but healths, and what is carried out.
 	for _, set := range []func(tx store.Tx) error{
 		func(tx store.Tx) error { return tx.SetLegs([]string{vds[0], store.NewID()}, state) },
 		func(tx store.Tx) error { return tx.SetMirrorGens([]string{store.NewID()}, 7) },

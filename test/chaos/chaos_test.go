@@ -222,7 +222,8 @@ func (c *cluster) checkDisks(t *verdict.T) {
 // controllers and exporters, REDUNDANCY is its redundancy; with CHANGES=1 a mirrored array
 // is converted, its vds move and its dns are drained beside the faults, and with VOLUMES=1
 // there are snapshots, clones, rollbacks and growth. With SECURED=1 the cluster is secured:
-// daemons go by certificates, and nodes by keys that change per term.
+// daemons go by certificates, and nodes by keys that change per term. With LOSSES=n the ways
+// of losing a disk node for which there is a goal are n times as likely.
 func TestChaos(plain *testing.T) {
 	t := verdict.New(plain)
 	seed := uint64(number(t, "SEED", int(time.Now().Unix())))
@@ -236,6 +237,7 @@ func TestChaos(plain *testing.T) {
 	c := start(t, clusterConfig{Cntlrs: number(t, "CNTLRS", 2), Exps: number(t, "EXPS", 1), Redundancy: redundancy, Volumes: volumes,
 		Secured: number(t, "SECURED", 0) != 0})
 	faults := newChooser(c, seed, time.Duration(number(t, "LONGEST", 60))*time.Second, os.Getenv("FAULT"))
+	faults.losses = number(t, "LOSSES", 1)
 	if number(t, "CHANGES", 0) != 0 && redundancy.Mirrored() {
 		faults.withChanges()
 	}
@@ -343,6 +345,7 @@ func strike(t *verdict.T, c *cluster, f *fault) (outcome, bool) {
 	}
 	o.whole = time.Since(healed)
 	time.Sleep(150 * time.Millisecond) // reports of the last slow I/O
+	o.load = machineLoad()
 	w, errs := c.host.worst(begin, time.Now())
 	o.pause = w.End.Sub(w.Start)
 	o.stall = c.host.stalled(begin, time.Now())
@@ -351,8 +354,9 @@ func strike(t *verdict.T, c *cluster, f *fault) (outcome, bool) {
 			fail("the host saw %s", e.What)
 		}
 	}
-	t.Logf("%s %-32s %s: longest I/O %.3f s (%d attempts), all paths back %.3f s later; the machine stood still for %.3f s",
-		begin.Format("15:04:05.000"), f.kind, f.what, o.pause.Seconds(), w.Attempts, o.whole.Seconds(), o.stall.Seconds())
+	t.Logf("%s %-32s %s: longest I/O %.3f s (%d attempts), all paths back %.3f s later; the machine stood still for %.3f s, load %.1f",
+		begin.Format("15:04:05.000"), f.kind, f.what, o.pause.Seconds(), w.Attempts, o.whole.Seconds(), o.stall.Seconds(),
+		o.load)
 	for _, s := range c.crashes() {
 		fail("%s", s)
 		return o, false

@@ -63,6 +63,7 @@ type chooser struct {
 	kinds   []func() *fault
 	weights []int
 	only    string // kinds that contain it; "" for all
+	losses  int    // how many times as likely losses of disk nodes are, see isLoss
 	tables  int    // of packet filters, made so far
 	// spares are disk nodes without a leg of the array: faults of theirs say nothing.
 	spares []*machine
@@ -75,7 +76,7 @@ type chooser struct {
 }
 
 func newChooser(c *cluster, seed uint64, longest time.Duration, only string) *chooser {
-	f := &chooser{c: c, r: rand.New(rand.NewPCG(seed, 4)), longest: longest, only: only}
+	f := &chooser{c: c, r: rand.New(rand.NewPCG(seed, 4)), longest: longest, only: only, losses: 1}
 	if c.cfg.Redundancy.Mirrored() {
 		if all, err := c.legs(context.Background()); err == nil {
 			f.spares = slices.DeleteFunc(f.machines("dn"), func(m *machine) bool {
@@ -154,7 +155,8 @@ func (f *chooser) next() *fault {
 		n := f.r.IntN(total)
 		for i, w := range f.weights {
 			if n -= w; n < 0 {
-				if x := f.kinds[i](); strings.Contains(x.kind, f.only) {
+				x := f.kinds[i]()
+				if rare := f.losses > 1 && !isLoss(x.kind) && f.r.IntN(f.losses) > 0; !rare && strings.Contains(x.kind, f.only) {
 					return x
 				}
 				break

@@ -20,6 +20,7 @@ type outcome struct {
 	pause time.Duration // the longest I/O under way between the fault and the next one
 	whole time.Duration // from the end of the fault until all paths were back
 	stall time.Duration // of the pause, the machine's own: the host got no processor
+	load  float64       // of the machine when it was over, as the kernel counts: ready or waiting for a disk
 	bad   bool
 }
 
@@ -34,11 +35,12 @@ func gather(path string, all []outcome) ([]outcome, error) {
 	type line struct {
 		Kind                string
 		Pause, Whole, Stall time.Duration
+		Load                float64
 		Bad                 bool
 	}
 	enc := json.NewEncoder(f)
 	for _, o := range all {
-		if err := enc.Encode(line{o.kind, o.pause, o.whole, o.stall, o.bad}); err != nil {
+		if err := enc.Encode(line{o.kind, o.pause, o.whole, o.stall, o.load, o.bad}); err != nil {
 			return nil, err
 		}
 	}
@@ -53,7 +55,7 @@ func gather(path string, all []outcome) ([]outcome, error) {
 		} else if err != nil {
 			return nil, err
 		}
-		sum = append(sum, outcome{l.Kind, l.Pause, l.Whole, l.Stall, l.Bad})
+		sum = append(sum, outcome{l.Kind, l.Pause, l.Whole, l.Stall, l.Load, l.Bad})
 	}
 }
 
@@ -88,7 +90,81 @@ func table(all []outcome) string {
 		line("all", all)
 	}
 	b.WriteString(histogram(all))
+	b.WriteString(diskNodes(all))
 	return b.String()
+}
+
+// losses are the ways of losing a disk node for which there is a goal, see isLoss.
+var losses = []struct {
+	name  string
+	kinds []string
+	goal  time.Duration
+}{
+	{"killed", []string{"kill dn's data plane", "kill dn's node", "dn's node is down"}, time.Second},
+	{"hung", []string{"hang dn's data plane", "hang dn's node"}, 4 * time.Second},
+	{"cut off", []string{"cut a dn off from all"}, 4 * time.Second},
+	{"hung or cut off", []string{"hang dn's data plane", "hang dn's node", "cut a dn off from all"}, 4 * time.Second},
+}
+
+// isLoss reports whether a kind of fault is one of losses.
+func isLoss(kind string) bool {
+	for _, l := range losses {
+		if slices.Contains(l.kinds, kind) {
+			return true
+		}
+	}
+	return false
+}
+
+// fewest is how many samples a p99 takes: with fewer it is the longest.
+const fewest = 100
+
+// diskNodes shows what hosts of a mirrored array saw of the loss of a disk node, all kinds
+// of a way together, beside the goal and what else the machine had to do.
+func diskNodes(all []outcome) string {
+	var b strings.Builder
+	for _, l := range losses {
+		var pauses []time.Duration
+		var loads []float64
+		for _, o := range all {
+			if slices.Contains(l.kinds, o.kind) {
+				pauses, loads = append(pauses, o.pause), append(loads, o.load)
+			}
+		}
+		if len(pauses) == 0 {
+			continue
+		}
+		p99 := quantile(pauses, 99)
+		said := "met"
+		switch {
+		case p99 >= l.goal:
+			said = "missed"
+		case len(pauses) < fewest:
+			said = fmt.Sprintf("so far: a p99 takes %d", fewest)
+		}
+		over := 0
+		for _, p := range pauses {
+			if p >= l.goal {
+				over++
+			}
+		}
+		slices.Sort(loads)
+		fmt.Fprintf(&b, "disk node %-15s %4d samples: longest I/O p50 %s, p99 %s, max %s s, %d not below %s; goal p99 < %s s: %s; "+
+			"load %.1f, %.1f to %.1f\n", l.name, len(pauses), ms(quantile(pauses, 50)), ms(p99), ms(quantile(pauses, 100)), over, ms(l.goal), ms(l.goal), said,
+			loads[len(loads)/2], loads[0], loads[len(loads)-1])
+	}
+	return b.String()
+}
+
+// machineLoad is the load average of the last minute, 0 when the kernel does not say.
+func machineLoad() float64 {
+	text, err := os.ReadFile("/proc/loadavg")
+	if err != nil {
+		return 0
+	}
+	var load float64
+	_, _ = fmt.Sscan(string(text), &load)
+	return load
 }
 
 // steps are the upper ends of the histogram's bars.

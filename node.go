@@ -37,8 +37,22 @@ type Node struct {
 	Health           Health
 }
 
+// At is where an agent or a monitor is, and whose it is: in a secured cluster what
+// answers there has a certificate of its name or of its address.
+type At struct {
+	Kind string // of package pki: "dn", "cn" or "monitor"
+	Name string // the node's; a monitor's is its address
+	Addr string // host:port
+}
+
+// MonitorAt is where the monitor is that serves at host:port.
+func MonitorAt(addr string) At { return At{Kind: "monitor", Name: addr, Addr: addr} }
+
 // Agent is where the node's agent is: host:port.
 func (n *Node) Agent() string { return cmp.Or(n.Addr, n.Name) }
+
+// At is where the agent of a node of kind k is, and whose agent it is.
+func (n *Node) At(k NodeKind) At { return At{Kind: string(k), Name: n.Name, Addr: n.Agent()} }
 
 // SetAgent has the node's agent be at host:port.
 func (n *Node) SetAgent(addr string) {

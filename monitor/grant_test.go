@@ -104,9 +104,9 @@ func (e *ear) setDeaf(addr string, on bool) {
 	e.deaf[addr] = on
 }
 
-func (e *ear) Cn(addr string) (apiv1.CnAgentClient, error) {
-	c, err := e.Cluster.Cn(addr)
-	return &muffled{c, e, addr}, err
+func (e *ear) Cn(at vda.At) (apiv1.CnAgentClient, error) {
+	c, err := e.Cluster.Cn(at)
+	return &muffled{c, e, at.Addr}, err
 }
 
 // Monitor is syncer.Pool's.
@@ -176,7 +176,7 @@ func TestDeafMonitor(t *testing.T) {
 		for i, m := range ms {
 			m.mu.Lock()
 			for _, n := range m.nodes {
-				if n.name == name {
+				if n.at.Name == name {
 					watcher = i
 				}
 			}

@@ -9,6 +9,7 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
+	"github.com/virtual-disk-array/vda"
 	apiv1 "github.com/virtual-disk-array/vda/api/v1"
 	"github.com/virtual-disk-array/vda/member"
 	"github.com/virtual-disk-array/vda/syncer"
@@ -118,8 +119,8 @@ func (h hearing) Hear(ctx context.Context, req *apiv1.HearRequest) (*apiv1.HearR
 	return &apiv1.HearReply{Well: true}, nil
 }
 
-func (m *Monitor) heartbeat(ctx context.Context, at nodeAddr, req *apiv1.HeartbeatRequest) (*apiv1.HeartbeatReply, error) {
-	agent, err := syncer.DialAgent(m.cfg.Dial, at.kind, at.addr)
+func (m *Monitor) heartbeat(ctx context.Context, at vda.At, req *apiv1.HeartbeatRequest) (*apiv1.HeartbeatReply, error) {
+	agent, err := syncer.DialAgent(m.cfg.Dial, at)
 	if err != nil {
 		return nil, err
 	}

@@ -109,7 +109,7 @@ func watched(m *Monitor) (names []string) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	for _, n := range m.nodes {
-		names = append(names, n.name)
+		names = append(names, n.at.Name)
 	}
 	slices.Sort(names)
 	return names

@@ -91,7 +91,7 @@ func (c *nodeCollector) Collect(ch chan<- prometheus.Metric) {
 	defer c.m.mu.Unlock()
 	for _, n := range c.m.nodes {
 		if up, down := n.state(); up || down {
-			ch <- prometheus.MustNewConstMetric(upDesc, prometheus.GaugeValue, gauge(up), string(n.kind), n.name)
+			ch <- prometheus.MustNewConstMetric(upDesc, prometheus.GaugeValue, gauge(up), string(n.kind), n.at.Name)
 		}
 	}
 	ch <- prometheus.MustNewConstMetric(freshDesc, prometheus.GaugeValue, gauge(c.m.Ready()))

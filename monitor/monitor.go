@@ -45,7 +45,7 @@ type Monitor struct {
 	moving  map[string]bool      // cns with a failover under way
 	moved   map[string]time.Time // when the last one of a cn ended
 	tried   map[string]time.Time // when better places were last looked for, for primaries of a cn
-	all     map[string]nodeAddr  // all nodes, by id
+	all     map[string]vda.At    // all nodes, by id
 	cluster string
 	peers   []string // where other live monitors serve
 	shares  []string // the monitors that shared the nodes when owners were computed
@@ -148,12 +148,6 @@ type picture struct {
 	peers   []string // where the others of them serve
 }
 
-// nodeAddr is where a node's agent is.
-type nodeAddr struct {
-	kind vda.NodeKind
-	addr string
-}
-
 func (m *Monitor) look(ctx context.Context) (*picture, error) {
 	ctx, cancel := context.WithTimeout(store.Urgent(ctx), m.cfg.Timing.StaleAfter)
 	defer cancel()
@@ -226,30 +220,29 @@ func (m *Monitor) adopt(ctx context.Context, p *picture) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	here := map[string]bool{}
-	addrs := map[string]bool{}
-	m.well, m.offline, m.all = map[string]bool{}, map[string]bool{}, map[string]nodeAddr{}
+	ats := map[vda.At]bool{}
+	m.well, m.offline, m.all = map[string]bool{}, map[string]bool{}, map[string]vda.At{}
 	m.cluster, m.peers = p.cluster, p.peers
 	m.alerting = owner(p.alive, alertsKey) == m.self
 	for _, name := range p.peers {
-		addrs[name] = true
+		ats[vda.MonitorAt(name)] = true
 	}
 	if !slices.Equal(p.alive, m.shares) {
 		m.shares, m.owners = slices.Clone(p.alive), map[string]string{}
 	}
 	see := func(k vda.NodeKind, row *store.NodeState) {
-		id := row.ID
-		m.well[id], addrs[row.Agent()] = !row.Error, true
-		m.all[id] = nodeAddr{k, row.Agent()}
+		id, at := row.ID, row.At(k)
+		m.well[id], ats[at], m.all[id] = !row.Error, true, at
 		if m.ownerOf(id) != m.self {
 			return
 		}
 		n := m.nodes[id]
-		if n != nil && n.addr != row.Agent() {
+		if n != nil && n.at != at {
 			return // it is adopted again, at its new address, when this has ended
 		}
 		here[id] = true
 		if n == nil {
-			n = &node{m: m, kind: k, id: id, name: row.Name, addr: row.Agent(), events: make(chan Event, 2), done: make(chan struct{})}
+			n = &node{m: m, kind: k, id: id, at: at, events: make(chan Event, 2), done: make(chan struct{})}
 			n.lease.adopted = time.Now()
 			n.mem.Phase = rand.N(m.cfg.Timing.FullPeriod/4 + 1)
 			m.nodes[id] = n
@@ -268,7 +261,7 @@ func (m *Monitor) adopt(ctx context.Context, p *picture) {
 		see(vda.ControllerNode, c)
 	}
 	if len(m.owners) > len(m.all) {
-		maps.DeleteFunc(m.owners, func(id, _ string) bool { return m.all[id].addr == "" })
+		maps.DeleteFunc(m.owners, func(id, _ string) bool { return m.all[id].Addr == "" })
 	}
 	for id, n := range m.nodes {
 		if !here[id] {
@@ -276,8 +269,8 @@ func (m *Monitor) adopt(ctx context.Context, p *picture) {
 			delete(m.nodes, id)
 		}
 	}
-	if keeper, ok := m.cfg.Dial.(interface{ Keep(map[string]bool) }); ok {
-		keeper.Keep(addrs)
+	if keeper, ok := m.cfg.Dial.(interface{ Keep(map[vda.At]bool) }); ok {
+		keeper.Keep(ats)
 	}
 }
 

@@ -24,8 +24,7 @@ type node struct {
 	m    *Monitor
 	kind vda.NodeKind
 	id   string
-	name string
-	addr string // host:port of its agent
+	at   vda.At
 
 	cancel context.CancelFunc
 	done   chan struct{}
@@ -101,7 +100,7 @@ func (n *node) run(ctx context.Context) {
 		steps.Go(func() { n.watchConnection(ctx, w, lost) })
 	}
 	if w, ok := n.m.cfg.Dial.(planeWatcher); ok {
-		steps.Go(func() { w.WatchDataPlane(ctx, n.addr, service(n.kind), func() { signal(lost) }) })
+		steps.Go(func() { w.WatchDataPlane(ctx, n.at, service(n.kind), func() { signal(lost) }) })
 	}
 	for {
 		select {
@@ -129,11 +128,11 @@ func (n *node) run(ctx context.Context) {
 type lostWaiter interface {
 	// WaitLost returns true when an agent's connection, which it may first
 	// have to wait for, has broken, and false when ctx ended.
-	WaitLost(ctx context.Context, addr string) bool
+	WaitLost(ctx context.Context, at vda.At) bool
 }
 
 func (n *node) watchConnection(ctx context.Context, w lostWaiter, lost chan<- struct{}) {
-	for w.WaitLost(ctx, n.addr) {
+	for w.WaitLost(ctx, n.at) {
 		signal(lost)
 	}
 }
@@ -143,7 +142,7 @@ func (n *node) watchConnection(ctx context.Context, w lostWaiter, lost chan<- st
 type planeWatcher interface {
 	// WatchDataPlane calls changed each time until ctx ends, and when a heartbeat
 	// brings something that cannot wait. service is the agent's.
-	WatchDataPlane(ctx context.Context, addr, service string, changed func())
+	WatchDataPlane(ctx context.Context, at vda.At, service string, changed func())
 }
 
 func service(k vda.NodeKind) string {
@@ -173,7 +172,7 @@ func (n *node) beat(ctx context.Context) Beat {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	stop := n.m.pulse.timeout(t.Timeout, cancel)
-	reply, err := n.m.heartbeat(lenient{ctx, begin.Add(t.Timeout)}, nodeAddr{n.kind, n.addr}, req)
+	reply, err := n.m.heartbeat(lenient{ctx, begin.Add(t.Timeout)}, n.at, req)
 	timedOut := stop()
 	now := time.Now()
 	if err == nil || n.mem.Misses+n.mem.Unsure == 0 { // else it is known that the node is silent
@@ -256,10 +255,10 @@ func (n *node) handle(ctx context.Context, running *sync.WaitGroup, ev Event) {
 	for _, s := range steps {
 		switch s := s.(type) {
 		case DownStep:
-			n.m.log.Warn("node is down", "kind", n.kind, "node", n.name, "reason", s.Reason)
+			n.m.log.Warn("node is down", "kind", n.kind, "node", n.at.Name, "reason", s.Reason)
 			n.m.nodeDown(n)
 		case UpStep:
-			n.m.log.Info("node is up", "kind", n.kind, "node", n.name)
+			n.m.log.Info("node is up", "kind", n.kind, "node", n.at.Name)
 		case SyncStep:
 			running.Go(func() { n.events <- n.sync(ctx, s) })
 		case ReportStep:
@@ -298,7 +297,7 @@ func (n *node) sync(ctx context.Context, s SyncStep) Synced {
 	ctx = rpc.WithRequestID(ctx, rpc.NewRequestID())
 	err := n.m.syncer.Sync(ctx, array.Node{Kind: n.kind, ID: n.id}, scope)
 	n.m.metrics.sync(n.kind, s.Full, err)
-	n.m.log.Debug("sync", "req_id", rpc.RequestID(ctx), "kind", n.kind, "node", n.name, "full", s.Full, "why", s.Why, "err", err)
+	n.m.log.Debug("sync", "req_id", rpc.RequestID(ctx), "kind", n.kind, "node", n.at.Name, "full", s.Full, "why", s.Why, "err", err)
 	return Synced{Full: s.Full, Failed: err != nil, Reason: syncer.Refusal(err)}
 }
 
@@ -306,7 +305,7 @@ func (n *node) report(ctx context.Context, r syncer.Report) Reported {
 	err := n.m.file(ctx, array.Node{Kind: n.kind, ID: n.id}, r)
 	if err != nil && ctx.Err() == nil {
 		n.m.metrics.storeErrors.Inc()
-		n.m.log.Warn("health is not written", "kind", n.kind, "node", n.name, "err", err)
+		n.m.log.Warn("health is not written", "kind", n.kind, "node", n.at.Name, "err", err)
 	}
 	return Reported{Fingerprint: r.Fingerprint(), Failed: err != nil}
 }

@@ -12,6 +12,7 @@ import (
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/status"
 
+	"github.com/virtual-disk-array/vda"
 	apiv1 "github.com/virtual-disk-array/vda/api/v1"
 	"github.com/virtual-disk-array/vda/syncer/fakeagent"
 )
@@ -53,13 +54,13 @@ func (r *reader) holdUp() (goOn func()) {
 	}
 }
 
-func (r *reader) Dn(addr string) (apiv1.DnAgentClient, error) {
-	c, err := r.Cluster.Dn(addr)
+func (r *reader) Dn(at vda.At) (apiv1.DnAgentClient, error) {
+	c, err := r.Cluster.Dn(at)
 	return &lateDn{c, r}, err
 }
 
-func (r *reader) Cn(addr string) (apiv1.CnAgentClient, error) {
-	c, err := r.Cluster.Cn(addr)
+func (r *reader) Cn(at vda.At) (apiv1.CnAgentClient, error) {
+	c, err := r.Cluster.Cn(at)
 	return &lateCn{c, r}, err
 }
 
@@ -113,7 +114,7 @@ func TestHeldUpMonitorJudgesNobody(t *testing.T) {
 			defer m.mu.Unlock()
 			for _, n := range m.nodes {
 				if _, down := n.state(); down {
-					t.Errorf("%s: %s is taken for dead", when, n.name)
+					t.Errorf("%s: %s is taken for dead", when, n.at.Name)
 				}
 			}
 		}

@@ -154,11 +154,11 @@ func (m *Monitor) reaches(ctx context.Context, known map[string]map[string]bool,
 	}
 	if len(ask) > 0 {
 		m.mu.Lock()
-		where, cluster := m.all[cnID], m.cluster
+		at, cluster := m.all[cnID], m.cluster
 		m.mu.Unlock()
 		ctx, cancel := context.WithTimeout(ctx, probeLimit)
 		defer cancel()
-		c, err := m.cfg.Dial.Cn(where.addr)
+		c, err := m.cfg.Dial.Cn(at)
 		var r *apiv1.ProbeReply
 		if err == nil {
 			r, err = c.Probe(ctx, &apiv1.ProbeRequest{ClusterId: cluster, NodeId: cnID, Addresses: ask})

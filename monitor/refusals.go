@@ -34,7 +34,7 @@ func (n *node) startNotingRefusals(ctx context.Context, running *sync.WaitGroup)
 		err := n.m.cfg.Store.Update(ctx, func(tx store.Tx) error {
 			for _, r := range all {
 				e := rpc.RefusalEvent(r, "")
-				e.Object, e.Name, e.ObjectID = string(n.kind), n.name, n.id
+				e.Object, e.Name, e.ObjectID = string(n.kind), n.at.Name, n.id
 				if err := tx.Record(e); err != nil {
 					return err
 				}
@@ -43,7 +43,7 @@ func (n *node) startNotingRefusals(ctx context.Context, running *sync.WaitGroup)
 		})
 		if err != nil && ctx.Err() == nil {
 			n.m.metrics.storeErrors.Inc()
-			n.m.log.Warn("calls that a node has refused are not in the audit yet", "kind", n.kind, "node", n.name, "err", err)
+			n.m.log.Warn("calls that a node has refused are not in the audit yet", "kind", n.kind, "node", n.at.Name, "err", err)
 		}
 		n.mu.Lock()
 		defer n.mu.Unlock()

@@ -93,7 +93,7 @@ func (n *node) noteSpace(ctx context.Context, news []array.SpaceReport) (noted [
 		if err := n.m.cfg.Store.Update(ctx, func(tx store.Tx) error { return array.NoteSpace(tx, batch) }); err != nil {
 			if ctx.Err() == nil {
 				n.m.metrics.storeErrors.Inc()
-				n.m.log.Warn("how full arrays are is not recorded", "node", n.name, "err", err)
+				n.m.log.Warn("how full arrays are is not recorded", "node", n.at.Name, "err", err)
 			}
 			return noted
 		}

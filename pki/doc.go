@@ -7,8 +7,8 @@
 //	spiffe://CLUSTER/KIND/NAME        spiffe://4f…e1/dn/192.168.0.14%3A9720
 //
 // KIND is portal, monitor, dn or cn. NAME is by what the cluster knows the
-// daemon: the address of a dn, cn or monitor, any word for a portal. DNS names
-// and IP addresses play no part, so that a certificate speaks for one member
+// daemon: the name of a dn or cn, or the address of its agent; the address of a
+// monitor; any word for a portal. Hosts' DNS names and IP addresses play no part, so that a certificate speaks for one member
 // and for nothing else.
 //
 // An Identity is a daemon's own: a folder with its key and certificate, whom it

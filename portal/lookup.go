@@ -35,7 +35,7 @@ func namesake(tx store.Reader, k vda.NodeKind, addr string) string {
 func agentAt(tx store.Reader, k vda.NodeKind, addr, ownID string) (name string, err error) {
 	nodes, err := tx.NodeStates(k)
 	for i := range nodes {
-		if nodes[i].ID != ownID && nodes[i].Agent() == addr {
+		if nodes[i].ID != ownID && nodes[i].At(k).Addr == addr {
 			return nodes[i].Name, err
 		}
 	}

@@ -320,7 +320,7 @@ func (s *Server) strangerAt(ctx context.Context, k vda.NodeKind, name string, ad
 	}
 	ctx, cancel := context.WithTimeout(ctx, askTimeout)
 	defer cancel()
-	return s.cfg.Agents.Serves(ctx, array.Node{Kind: k, ID: n.ID}, *addr), nil
+	return s.cfg.Agents.Serves(ctx, n.ID, vda.At{Kind: string(k), Name: n.Name, Addr: *addr}), nil
 }
 
 // agentMayMove refuses an address where another node's agent is, and, for a node that

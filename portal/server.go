@@ -13,6 +13,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"google.golang.org/grpc"
 
+	"github.com/virtual-disk-array/vda"
 	apiv1 "github.com/virtual-disk-array/vda/api/v1"
 	"github.com/virtual-disk-array/vda/array"
 	"github.com/virtual-disk-array/vda/daemon/httpd"
@@ -36,7 +37,7 @@ type Syncer interface {
 
 // Agents asks the agent at an address whether it is a node's; the error says why it is not.
 type Agents interface {
-	Serves(ctx context.Context, n array.Node, addr string) error
+	Serves(ctx context.Context, id string, at vda.At) error
 }
 
 // Failover moves the primary of an array to another of its controllers. toCN

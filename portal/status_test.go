@@ -231,11 +231,11 @@ type counted struct {
 	asked []string
 }
 
-func (c *counted) Program(addr string) (apiv1.ProgramClient, error) {
+func (c *counted) Program(at vda.At) (apiv1.ProgramClient, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.asked = append(c.asked, addr)
-	return c.Programs.Program(addr)
+	c.asked = append(c.asked, at.Addr)
+	return c.Programs.Program(at)
 }
 
 func (c *counted) since() (asked []string) {

@@ -17,6 +17,7 @@ import (
 	"google.golang.org/protobuf/encoding/protojson"
 	"google.golang.org/protobuf/proto"
 
+	"github.com/virtual-disk-array/vda"
 	apiv1 "github.com/virtual-disk-array/vda/api/v1"
 	"github.com/virtual-disk-array/vda/reason"
 	"github.com/virtual-disk-array/vda/rpc"
@@ -52,20 +53,20 @@ func (s *Server) DumpSupport(_ *apiv1.DumpSupportRequest, stream grpc.ServerStre
 	}
 	var all errgroup.Group
 	all.SetLimit(supportParallel)
-	ask := func(dir, name, addr string) {
+	ask := func(dir string, at vda.At) {
 		all.Go(func() error {
-			b.program(ctx, dir+"/"+name, addr)
+			b.program(ctx, dir+"/"+at.Name, at)
 			return nil
 		})
 	}
 	for _, name := range c.monitors {
-		ask(compMonitor, name, name)
+		ask(compMonitor, vda.MonitorAt(name))
 	}
 	for i := range c.dns {
-		ask("dn", c.dns[i].Name, c.dns[i].Agent())
+		ask("dn", c.dns[i].At(vda.DiskNode))
 	}
 	for i := range c.cns {
-		ask("cn", c.cns[i].Name, c.cns[i].Agent())
+		ask("cn", c.cns[i].At(vda.ControllerNode))
 	}
 	_ = all.Wait() // what is wrong is in the bundle
 	return b.end()
@@ -107,10 +108,10 @@ func (b *bundle) add(dir string, files func(context.Context) []support.File) {
 }
 
 // program adds what a monitor or an agent says of itself.
-func (b *bundle) program(ctx context.Context, dir, addr string) {
+func (b *bundle) program(ctx context.Context, dir string, at vda.At) {
 	ctx, cancel := context.WithTimeout(ctx, supportTime)
 	defer cancel()
-	reply, err := b.ask(ctx, addr)
+	reply, err := b.ask(ctx, at)
 	switch {
 	case status.Code(err) == codes.Unimplemented:
 		err = errors.New("it is too old to say anything for a bundle")
@@ -126,11 +127,11 @@ func (b *bundle) program(ctx context.Context, dir, addr string) {
 	}
 }
 
-func (b *bundle) ask(ctx context.Context, addr string) (*apiv1.SupportReply, error) {
+func (b *bundle) ask(ctx context.Context, at vda.At) (*apiv1.SupportReply, error) {
 	if b.s.cfg.Programs == nil {
 		return nil, errors.New("this portal asks nobody")
 	}
-	p, err := b.s.cfg.Programs.Program(addr)
+	p, err := b.s.cfg.Programs.Program(at)
 	if err != nil {
 		return nil, err
 	}

@@ -12,6 +12,7 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
+	"github.com/virtual-disk-array/vda"
 	apiv1 "github.com/virtual-disk-array/vda/api/v1"
 	"github.com/virtual-disk-array/vda/reason"
 )
@@ -57,8 +58,7 @@ func (s *Server) GetTop(ctx context.Context, req *apiv1.GetTopRequest) (*apiv1.G
 
 // counting is a node of which the counters are read twice.
 type counting struct {
-	kind, name    string // "dn" or "cn"
-	addr          string // of its agent
+	vda.At
 	before, after reading
 }
 
@@ -72,10 +72,10 @@ type reading struct {
 func (c *census) counting() []*counting {
 	var all []*counting
 	for i := range c.cns {
-		all = append(all, &counting{kind: "cn", name: c.cns[i].Name, addr: c.cns[i].Agent()})
+		all = append(all, &counting{At: c.cns[i].At(vda.ControllerNode)})
 	}
 	for i := range c.dns {
-		all = append(all, &counting{kind: "dn", name: c.dns[i].Name, addr: c.dns[i].Agent()})
+		all = append(all, &counting{At: c.dns[i].At(vda.DiskNode)})
 	}
 	return all
 }
@@ -91,18 +91,18 @@ func (s *Server) count(ctx context.Context, nodes []*counting, to func(*counting
 			continue
 		}
 		all.Go(func() error {
-			*to(n) = s.countersOf(ctx, n.addr)
+			*to(n) = s.countersOf(ctx, n.At)
 			return nil
 		})
 	}
 	_ = all.Wait() // none fails as a whole
 }
 
-func (s *Server) countersOf(ctx context.Context, addr string) reading {
+func (s *Server) countersOf(ctx context.Context, at vda.At) reading {
 	if s.cfg.Programs == nil {
 		return reading{problem: "this portal asks nobody"}
 	}
-	p, err := s.cfg.Programs.Program(addr)
+	p, err := s.cfg.Programs.Program(at)
 	if err != nil {
 		return reading{problem: reason.Of(err)}
 	}
@@ -171,13 +171,13 @@ func topOf(nodes []*counting, limit int) *apiv1.GetTopReply {
 	reply := &apiv1.GetTopReply{}
 	for _, n := range nodes {
 		if why := cmp.Or(n.before.problem, n.after.problem); why != "" {
-			reply.WarningList = append(reply.WarningList, "the I/O of "+n.kind+" "+n.name+" is not known: "+why)
+			reply.WarningList = append(reply.WarningList, "the I/O of "+n.Kind+" "+n.Name+" is not known: "+why)
 			continue
 		}
 		in := time.Duration(n.after.StampNsec - n.before.StampNsec)
 		restarted := n.before.StartId != n.after.StartId
 		if in <= 0 {
-			reply.WarningList = append(reply.WarningList, "the I/O of "+n.kind+" "+n.name+" is not known: its agent has been started again")
+			reply.WarningList = append(reply.WarningList, "the I/O of "+n.Kind+" "+n.Name+" is not known: its agent has been started again")
 			continue
 		}
 		was := map[[3]string]*apiv1.Counters{}
@@ -187,7 +187,7 @@ func topOf(nodes []*counting, limit int) *apiv1.GetTopReply {
 			}
 		}
 		node := &tally{}
-		node.Kind, node.Name = n.kind, n.name
+		node.Kind, node.Name = n.Kind, n.Name
 		for _, c := range n.after.CountersList {
 			before := was[[3]string{c.Kind, c.Name, c.ExpName}]
 			if before == nil && !restarted {
@@ -197,7 +197,7 @@ func topOf(nodes []*counting, limit int) *apiv1.GetTopReply {
 				node.add(before, c, in)
 			}
 			one := &tally{}
-			one.Kind, one.Name, one.NodeName = c.Kind, c.Name, n.name
+			one.Kind, one.Name, one.NodeName = c.Kind, c.Name, n.Name
 			switch one.add(before, c, in); c.Kind {
 			case "da":
 				reply.DaTopMsgList = append(reply.DaTopMsgList, one.msg())

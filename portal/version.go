@@ -18,10 +18,10 @@ import (
 	"github.com/virtual-disk-array/vda/store"
 )
 
-// Programs gives clients of monitors and agents by where they serve. A
+// Programs gives clients of monitors and agents. A
 // *syncer.Pool is one. Safe for concurrent use.
 type Programs interface {
-	Program(addr string) (apiv1.ProgramClient, error)
+	Program(at vda.At) (apiv1.ProgramClient, error)
 }
 
 // Components of a cluster, in the order in which they are shown.
@@ -81,25 +81,25 @@ func (c *census) read(tx store.Reader) error {
 // all is asked now: there may be ten thousand of them.
 func (s *Server) versions(ctx context.Context, c *census, now bool) []*apiv1.VersionMsg {
 	msgs := []*apiv1.VersionMsg{{Component: compPortal, Version: program.Version()}}
-	addrs := []string{""} // of the programs
-	add := func(component, name, addr, version string) {
-		msgs = append(msgs, &apiv1.VersionMsg{Component: component, Name: name, Version: version})
-		addrs = append(addrs, addr)
+	ats := []vda.At{{}} // of the programs
+	add := func(component string, at vda.At, version string) {
+		msgs = append(msgs, &apiv1.VersionMsg{Component: component, Name: at.Name, Version: version})
+		ats = append(ats, at)
 	}
 	for _, name := range c.monitors {
-		add(compMonitor, name, name, "")
+		add(compMonitor, vda.MonitorAt(name), "")
 	}
 	if !now {
-		s.askVersions(ctx, msgs[1:], addrs[1:])
+		s.askVersions(ctx, msgs[1:], ats[1:])
 	}
 	for i := range c.dns {
-		add(compDnAgent, c.dns[i].Name, c.dns[i].Agent(), c.dns[i].AgentVersion)
+		add(compDnAgent, c.dns[i].At(vda.DiskNode), c.dns[i].AgentVersion)
 	}
 	for i := range c.cns {
-		add(compCnAgent, c.cns[i].Name, c.cns[i].Agent(), c.cns[i].AgentVersion)
+		add(compCnAgent, c.cns[i].At(vda.ControllerNode), c.cns[i].AgentVersion)
 	}
 	if now {
-		s.askVersions(ctx, msgs[1:], addrs[1:])
+		s.askVersions(ctx, msgs[1:], ats[1:])
 	}
 	plane := func(name, version string) {
 		m := &apiv1.VersionMsg{Component: compDataPlane, Name: name, Version: version}
@@ -117,26 +117,26 @@ func (s *Server) versions(ctx context.Context, c *census, now bool) []*apiv1.Ver
 	return msgs
 }
 
-// askVersions fills in what programs at addresses say, or why they do not.
-func (s *Server) askVersions(ctx context.Context, msgs []*apiv1.VersionMsg, addrs []string) {
+// askVersions fills in what programs say, or why they do not.
+func (s *Server) askVersions(ctx context.Context, msgs []*apiv1.VersionMsg, ats []vda.At) {
 	ctx, cancel := context.WithTimeout(ctx, askTimeout)
 	defer cancel()
 	var all errgroup.Group
 	all.SetLimit(askParallel)
 	for i, m := range msgs {
 		all.Go(func() error {
-			m.Version, m.Problem = s.askVersion(ctx, addrs[i])
+			m.Version, m.Problem = s.askVersion(ctx, ats[i])
 			return nil
 		})
 	}
 	_ = all.Wait() // none fails as a whole
 }
 
-func (s *Server) askVersion(ctx context.Context, addr string) (version, problem string) {
+func (s *Server) askVersion(ctx context.Context, at vda.At) (version, problem string) {
 	if s.cfg.Programs == nil {
 		return "", "this portal asks nobody"
 	}
-	p, err := s.cfg.Programs.Program(addr)
+	p, err := s.cfg.Programs.Program(at)
 	if err != nil {
 		return "", reason.Of(err)
 	}

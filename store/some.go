@@ -61,8 +61,10 @@ type NodeState struct {
 	Msg              string
 }
 
-// Agent is where the node's agent is: host:port.
-func (n *NodeState) Agent() string { return cmp.Or(n.Addr, n.Name) }
+// At is where the agent of a node of kind k is, and whose agent it is.
+func (n *NodeState) At(k vda.NodeKind) vda.At {
+	return vda.At{Kind: string(k), Name: n.Name, Addr: cmp.Or(n.Addr, n.Name)}
+}
 
 var nodeStateTables = map[vda.NodeKind]*table[NodeState]{vda.DiskNode: nodeStateTable(vda.DiskNode),
 	vda.ControllerNode: nodeStateTable(vda.ControllerNode)}

@@ -135,21 +135,21 @@ func (s *Syncer) standBy(ctx context.Context, stage *array.Stage) {
 
 func (s *Syncer) tellStandBy(ctx context.Context, cnID string, daIDs []string) error {
 	req := &apiv1.StandByRequest{NodeId: cnID, DaIds: daIDs, HoldMs: uint32(standByHold.Milliseconds())}
-	addr := ""
+	var at vda.At
 	err := s.cfg.Store.View(ctx, func(tx store.Reader) (err error) {
 		if req.ClusterId, err = tx.ClusterID(); err != nil {
 			return err
 		}
 		cn, err := tx.CN(cnID)
 		if err == nil {
-			addr = cn.Agent()
+			at = cn.At(vda.ControllerNode)
 		}
 		return err
 	})
 	if err != nil {
 		return err
 	}
-	client, err := s.cfg.Dial.Cn(addr)
+	client, err := s.cfg.Dial.Cn(at)
 	if err != nil {
 		return err
 	}

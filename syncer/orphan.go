@@ -20,26 +20,26 @@ import (
 // when OfNode says so.
 func (s *Syncer) Orphans(ctx context.Context, n array.Node) (*apiv1.OrphansReply, error) {
 	req := &apiv1.OrphansRequest{NodeId: n.ID}
-	name, addr := "", ""
+	var at vda.At
 	err := s.cfg.Store.View(ctx, func(tx store.Reader) error {
 		row, err := tx.Node(n.Kind, n.ID)
 		if err != nil {
 			return err
 		}
-		name, addr = row.Name, row.Agent()
+		at = row.At(n.Kind)
 		req.ClusterId, err = tx.ClusterID()
 		return err
 	})
 	if err != nil {
 		return nil, err
 	}
-	agent, err := DialAgent(s.cfg.Dial, n.Kind, addr)
+	agent, err := DialAgent(s.cfg.Dial, at)
 	if err != nil {
 		return nil, err
 	}
 	r, err := agent.Orphans(ctx, req)
 	if err != nil {
-		return nil, nodeError(n.Kind.Title(name), 0, err)
+		return nil, nodeError(n.Kind.Title(at.Name), 0, err)
 	}
 	return r, nil
 }
@@ -57,7 +57,7 @@ type OrphansOf struct {
 // that SQL has changed meanwhile. An id that a row has by now is not touched.
 func (s *Syncer) DropOrphans(ctx context.Context, o OrphansOf) error {
 	var c *call
-	addr := ""
+	var at vda.At
 	err := s.cfg.Store.Update(ctx, func(tx store.Tx) error {
 		version, err := array.NextVersion(tx, o.Node)
 		if err != nil {
@@ -71,7 +71,7 @@ func (s *Syncer) DropOrphans(ctx context.Context, o OrphansOf) error {
 		if err != nil {
 			return err
 		}
-		addr = row.Agent()
+		at = row.At(o.Node.Kind)
 		c = &call{at: o.Node, node: o.Node.Kind.Title(row.Name)}
 		base := max(row.Applied, 1)
 		if o.Node.Kind == vda.DiskNode {
@@ -85,7 +85,7 @@ func (s *Syncer) DropOrphans(ctx context.Context, o OrphansOf) error {
 		return err
 	}
 	c.allowEmpty()
-	if err := c.dial(s.cfg.Dial, addr); err != nil {
+	if err := c.dial(s.cfg.Dial, at); err != nil {
 		return err
 	}
 	return s.drop(ctx, c)

@@ -17,10 +17,10 @@ import (
 	"github.com/virtual-disk-array/vda/rpc"
 )
 
-// Dialer gives clients of agents by their addresses.
+// Dialer gives clients of agents.
 type Dialer interface {
-	Dn(addr string) (apiv1.DnAgentClient, error)
-	Cn(addr string) (apiv1.CnAgentClient, error)
+	Dn(at vda.At) (apiv1.DnAgentClient, error)
+	Cn(at vda.At) (apiv1.CnAgentClient, error)
 }
 
 // Pool is a Dialer that keeps one connection per agent. Connections are made
@@ -30,19 +30,19 @@ type Pool struct {
 	cfg rpc.DialConfig
 
 	mu    sync.Mutex
-	conns map[string]*grpc.ClientConn
+	conns map[vda.At]*grpc.ClientConn
 }
 
 // NewPool returns an empty pool that dials as cfg says, with room for an
 // agent's messages.
 func NewPool(cfg rpc.DialConfig) *Pool {
 	cfg.MaxMessage = rpc.MaxAgentMessage
-	return &Pool{conns: map[string]*grpc.ClientConn{}, cfg: cfg}
+	return &Pool{conns: map[vda.At]*grpc.ClientConn{}, cfg: cfg}
 }
 
 // Dn implements Dialer.
-func (p *Pool) Dn(addr string) (apiv1.DnAgentClient, error) {
-	c, err := p.conn(addr)
+func (p *Pool) Dn(at vda.At) (apiv1.DnAgentClient, error) {
+	c, err := p.conn(at)
 	if err != nil {
 		return nil, err
 	}
@@ -50,8 +50,8 @@ func (p *Pool) Dn(addr string) (apiv1.DnAgentClient, error) {
 }
 
 // Cn implements Dialer.
-func (p *Pool) Cn(addr string) (apiv1.CnAgentClient, error) {
-	c, err := p.conn(addr)
+func (p *Pool) Cn(at vda.At) (apiv1.CnAgentClient, error) {
+	c, err := p.conn(at)
 	if err != nil {
 		return nil, err
 	}
@@ -60,58 +60,59 @@ func (p *Pool) Cn(addr string) (apiv1.CnAgentClient, error) {
 
 // Monitor gives a client of a monitor by where it serves.
 func (p *Pool) Monitor(addr string) (apiv1.MonitorClient, error) {
-	c, err := p.conn(addr)
+	c, err := p.conn(vda.MonitorAt(addr))
 	if err != nil {
 		return nil, err
 	}
 	return apiv1.NewMonitorClient(c), nil
 }
 
-// Program gives a client of what every daemon answers, by where it serves.
-func (p *Pool) Program(addr string) (apiv1.ProgramClient, error) {
-	c, err := p.conn(addr)
+// Program gives a client of what every daemon answers.
+func (p *Pool) Program(at vda.At) (apiv1.ProgramClient, error) {
+	c, err := p.conn(at)
 	if err != nil {
 		return nil, err
 	}
 	return apiv1.NewProgramClient(c), nil
 }
 
-func (p *Pool) conn(addr string) (*grpc.ClientConn, error) {
+func (p *Pool) conn(at vda.At) (*grpc.ClientConn, error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.conns == nil {
 		return nil, vda.Errorf(vda.Unavailable, "shutting down")
 	}
-	if c, ok := p.conns[addr]; ok {
+	if c, ok := p.conns[at]; ok {
 		return c, nil
 	}
 	cfg := p.cfg
 	if cfg.Identity != nil {
-		cfg.Server = memberAt(addr)
+		cfg.Server = memberAt(at)
 	}
-	c, err := rpc.Dial(addr, cfg)
+	c, err := rpc.Dial(at.Addr, cfg)
 	if err != nil {
-		return nil, vda.Errorf(vda.InvalidArgument, "%q is not an agent address: %s", addr, reason.Full(err))
+		return nil, vda.Errorf(vda.InvalidArgument, "%q is not an agent address: %s", at.Addr, reason.Full(err))
 	}
-	p.conns[addr] = c
+	p.conns[at] = c
 	return c, nil
 }
 
-// memberAt lets the member pass that the cluster knows by an address: each has one of its own.
-func memberAt(addr string) func(pki.Name) error {
+// memberAt lets the member pass that is at a place. A node that has a name beside its address may have a
+// certificate of either: that of its name is good wherever its agent is.
+func memberAt(at vda.At) func(pki.Name) error {
 	return func(n pki.Name) error {
-		if n.Name != addr || n.Kind == pki.Portal {
-			return fmt.Errorf("%s answers where the node or monitor %s must", n, addr)
+		if n.Kind == at.Kind && (n.Name == at.Name || n.Name == at.Addr) {
+			return nil
 		}
-		return nil
+		return fmt.Errorf("%s answers at %s, where %s %s must", n, at.Addr, at.Kind, at.Name)
 	}
 }
 
 // WaitLost returns true when the connection to an agent, which it may first
 // have to wait for, has broken, and false when ctx ended.
-func (p *Pool) WaitLost(ctx context.Context, addr string) bool {
+func (p *Pool) WaitLost(ctx context.Context, at vda.At) bool {
 	for ctx.Err() == nil {
-		c, err := p.conn(addr)
+		c, err := p.conn(at)
 		if err != nil {
 			return false
 		}
@@ -132,16 +133,16 @@ func (p *Pool) WaitLost(ctx context.Context, addr string) bool {
 // lost or is back, or that a heartbeat would bring something that cannot wait,
 // until ctx ends: the agent's own health service tells it without being asked.
 // changed may be called from two goroutines at once.
-func (p *Pool) WatchDataPlane(ctx context.Context, addr, service string, changed func()) {
+func (p *Pool) WatchDataPlane(ctx context.Context, at vda.At, service string, changed func()) {
 	var wg sync.WaitGroup
 	defer wg.Wait()
-	wg.Go(func() { p.watchService(ctx, addr, service+rpc.NewsSuffix, changed) })
-	p.watchService(ctx, addr, service, changed)
+	wg.Go(func() { p.watchService(ctx, at, service+rpc.NewsSuffix, changed) })
+	p.watchService(ctx, at, service, changed)
 }
 
-func (p *Pool) watchService(ctx context.Context, addr, service string, changed func()) {
+func (p *Pool) watchService(ctx context.Context, at vda.At, service string, changed func()) {
 	for ctx.Err() == nil {
-		if c, err := p.conn(addr); err == nil {
+		if c, err := p.conn(at); err == nil {
 			watchHealth(ctx, c, service, changed)
 		}
 		select {
@@ -183,13 +184,13 @@ func WaitLost(ctx context.Context, c *grpc.ClientConn) (lost, closed bool) {
 
 // Keep closes the connections to all agents but those named: nodes come and
 // go.
-func (p *Pool) Keep(addrs map[string]bool) {
+func (p *Pool) Keep(places map[vda.At]bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	for addr, c := range p.conns {
-		if !addrs[addr] {
+	for at, c := range p.conns {
+		if !places[at] {
 			c.Close() // a call under way ends with Canceled
-			delete(p.conns, addr)
+			delete(p.conns, at)
 		}
 	}
 }

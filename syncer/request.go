@@ -21,7 +21,7 @@ type request interface {
 	GetBaseVersion() uint64
 	// allowEmpty says in the request that the node may be left without objects.
 	allowEmpty()
-	dial(d Dialer, addr string) error
+	dial(d Dialer, at vda.At) error
 	send(context.Context) (*apiv1.SyncReply, error)
 	// objects is how many vds or controllers it names.
 	objects() int
@@ -41,8 +41,8 @@ type dnRequest struct {
 
 func (r *dnRequest) allowEmpty() { r.AllowEmpty = true }
 
-func (r *dnRequest) dial(d Dialer, addr string) (err error) {
-	r.client, err = d.Dn(addr)
+func (r *dnRequest) dial(d Dialer, at vda.At) (err error) {
+	r.client, err = d.Dn(at)
 	return err
 }
 
@@ -65,8 +65,8 @@ type cnRequest struct {
 
 func (r *cnRequest) allowEmpty() { r.AllowEmpty = true }
 
-func (r *cnRequest) dial(d Dialer, addr string) (err error) {
-	r.client, err = d.Cn(addr)
+func (r *cnRequest) dial(d Dialer, at vda.At) (err error) {
+	r.client, err = d.Cn(at)
 	return err
 }
 
@@ -91,7 +91,7 @@ type call struct {
 // build makes the request that brings a node from version base, or from
 // fromApplied, to the present one.
 func (s *Syncer) build(ctx context.Context, n array.Node, base uint64) (*call, error) {
-	c, addr := &call{at: n}, ""
+	c, at := &call{at: n}, vda.At{}
 	err := s.cfg.Store.View(ctx, func(tx store.Reader) error {
 		row, err := tx.Node(n.Kind, n.ID)
 		if err != nil {
@@ -101,7 +101,7 @@ func (s *Syncer) build(ctx context.Context, n array.Node, base uint64) (*call, e
 		if base == fromApplied {
 			from = row.Applied
 		}
-		addr, c.node = row.Agent(), n.Kind.Title(row.Name)
+		at, c.node = row.At(n.Kind), n.Kind.Title(row.Name)
 		if n.Kind == vda.DiskNode {
 			req, err := BuildDn(tx, n.ID, from)
 			c.request = &dnRequest{SyncDnRequest: req}
@@ -114,7 +114,7 @@ func (s *Syncer) build(ctx context.Context, n array.Node, base uint64) (*call, e
 	if err != nil {
 		return nil, err
 	}
-	return c, c.dial(s.cfg.Dial, addr)
+	return c, c.dial(s.cfg.Dial, at)
 }
 
 // Agent is what the agents of both kinds of nodes can be asked.
@@ -123,13 +123,13 @@ type Agent interface {
 	Orphans(ctx context.Context, in *apiv1.OrphansRequest, opts ...grpc.CallOption) (*apiv1.OrphansReply, error)
 }
 
-// DialAgent reaches the agent of a node, at addr.
-func DialAgent(d Dialer, k vda.NodeKind, addr string) (Agent, error) {
-	switch k {
+// DialAgent reaches the agent of a node.
+func DialAgent(d Dialer, at vda.At) (Agent, error) {
+	switch vda.NodeKind(at.Kind) {
 	case vda.DiskNode:
-		return d.Dn(addr)
+		return d.Dn(at)
 	case vda.ControllerNode:
-		return d.Cn(addr)
+		return d.Cn(at)
 	}
-	return nil, fmt.Errorf("%q is not a kind of node", k)
+	return nil, fmt.Errorf("%q is not a kind of node", at.Kind)
 }

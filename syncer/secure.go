@@ -88,17 +88,19 @@ func lacking(tx store.Tx, now time.Time) (lack []string, err error) {
 	if err != nil {
 		return nil, err
 	}
-	good := map[string]bool{}
+	type who struct{ kind, name string }
+	good := map[who]bool{}
 	for _, m := range all {
-		good[m.Kind+" "+m.Name] = m.Expires.After(now) && m.Expires.Add(-pki.LeafLife).After(m.Revoked)
+		good[who{m.Kind, m.Name}] = m.Expires.After(now) && m.Expires.Add(-pki.LeafLife).After(m.Revoked)
 	}
 	portals := slices.ContainsFunc(all, func(m store.Member) bool { return m.Kind == pki.Portal && m.Expires.After(now) })
 	if !portals {
 		lack = append(lack, "any portal")
 	}
-	want := func(kind, name string) {
-		if key := kind + " " + name; !good[key] && !slices.Contains(lack, key) {
-			lack = append(lack, key)
+	want := func(at vda.At) {
+		text := at.Kind + " " + at.Name
+		if !good[who{at.Kind, at.Name}] && !good[who{at.Kind, at.Addr}] && !slices.Contains(lack, text) {
+			lack = append(lack, text)
 		}
 	}
 	r := tx.Unlocked()
@@ -107,18 +109,18 @@ func lacking(tx store.Tx, now time.Time) (lack []string, err error) {
 		return nil, err
 	}
 	for i := range dns {
-		want(pki.DN, dns[i].Name)
+		want(dns[i].At(vda.DiskNode))
 	}
 	cns, _, err := r.ListCN(store.NodeFilter{}, store.Page{})
 	if err != nil {
 		return nil, err
 	}
 	for i := range cns {
-		want(pki.CN, cns[i].Name)
+		want(cns[i].At(vda.ControllerNode))
 	}
 	monitors, err := r.Monitors()
 	for _, m := range monitors {
-		want(pki.Monitor, m.Name)
+		want(vda.MonitorAt(m.Name))
 	}
 	return lack, err
 }

@@ -40,26 +40,27 @@ func (s *Syncer) ReleaseSnap(ctx context.Context, h array.HeldSnap) (held time.D
 
 // onCn calls the agent of a cn.
 func (s *Syncer) onCn(ctx context.Context, id string, call func(c apiv1.CnAgentClient, cluster, name string) error) error {
-	var cluster, name, addr string
+	var cluster string
+	var at vda.At
 	err := s.cfg.Store.View(ctx, func(tx store.Reader) (err error) {
 		if cluster, err = tx.ClusterID(); err != nil {
 			return err
 		}
 		cn, err := tx.CN(id)
 		if err == nil {
-			name, addr = cn.Name, cn.Agent()
+			at = cn.At(vda.ControllerNode)
 		}
 		return err
 	})
 	if err != nil {
 		return err
 	}
-	client, err := s.cfg.Dial.Cn(addr)
+	client, err := s.cfg.Dial.Cn(at)
 	if err != nil {
 		return err
 	}
-	if err := call(client, cluster, name); err != nil && !OfNode(err) {
-		return nodeError(vda.ControllerNode.Title(name), 0, err)
+	if err := call(client, cluster, at.Name); err != nil && !OfNode(err) {
+		return nodeError(vda.ControllerNode.Title(at.Name), 0, err)
 	} else if err != nil {
 		return err
 	}

@@ -84,7 +84,7 @@ given as --action ACTION.`,
 	db := dbflag.Add(fs)
 	fs.StringVar(&m.File, "file", "", "`FILE` of the backup: a new one for backup, which overwrites none (required by backup and restore)")
 	fs.StringVar(&m.CADir, "ca-dir", "", "`DIR` of the CA: tls.crt and tls.key")
-	fs.StringVar(&m.For, "for", "", "`KIND/NAME` of a member, portal, monitor, dn or cn, such as dn/192.168.0.14:9720, by the address that "+
+	fs.StringVar(&m.For, "for", "", "`KIND/NAME` of a member, portal, monitor, dn or cn, such as dn/192.168.0.14:9720, by the name that "+
 		"the cluster knows; or user/NAME")
 	fs.StringVar(&m.Portal, "portal", "", "`HOST:PORT` of the portal with the CA, to get a certificate from")
 	fs.StringVar(&m.Role, "role", "", "`ROLE` of a user: admin, operator, viewer or csi")

@@ -86,7 +86,7 @@ func (m Main) whose() (kind, name string, err error) {
 		n.Kind = pki.DN // the same words are names
 	}
 	if err := n.Check(); !ok || err != nil {
-		return "", "", fmt.Errorf("--for %q must be KIND/NAME: portal, monitor, dn or cn with the address that the cluster knows, such as "+
+		return "", "", fmt.Errorf("--for %q must be KIND/NAME: portal, monitor, dn or cn with the name that the cluster knows, such as "+
 			"dn/192.168.0.14:9720, or user with a name", m.For)
 	}
 	return kind, name, nil

@@ -18,6 +18,7 @@ import (
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/test/bufconn"
 
+	"github.com/virtual-disk-array/vda"
 	apiv1 "github.com/virtual-disk-array/vda/api/v1"
 	"github.com/virtual-disk-array/vda/rpc"
 	"github.com/virtual-disk-array/vda/syncer"
@@ -64,14 +65,14 @@ func (c *Cluster) tick() int {
 }
 
 // Dn implements syncer.Dialer.
-func (c *Cluster) Dn(addr string) (apiv1.DnAgentClient, error) {
-	conn, err := c.conn(addr)
+func (c *Cluster) Dn(at vda.At) (apiv1.DnAgentClient, error) {
+	conn, err := c.conn(at.Addr)
 	return apiv1.NewDnAgentClient(conn), err
 }
 
 // Cn implements syncer.Dialer.
-func (c *Cluster) Cn(addr string) (apiv1.CnAgentClient, error) {
-	conn, err := c.conn(addr)
+func (c *Cluster) Cn(at vda.At) (apiv1.CnAgentClient, error) {
+	conn, err := c.conn(at.Addr)
 	return apiv1.NewCnAgentClient(conn), err
 }
 
@@ -100,8 +101,8 @@ func (c *Cluster) DialContext(ctx context.Context, addr string) (net.Conn, error
 }
 
 // WaitLost is syncer.Pool's.
-func (c *Cluster) WaitLost(ctx context.Context, addr string) bool {
-	conn, err := c.conn(addr)
+func (c *Cluster) WaitLost(ctx context.Context, at vda.At) bool {
+	conn, err := c.conn(at.Addr)
 	if err != nil {
 		return false
 	}
@@ -110,13 +111,13 @@ func (c *Cluster) WaitLost(ctx context.Context, addr string) bool {
 }
 
 // WatchDataPlane is syncer.Pool's.
-func (c *Cluster) WatchDataPlane(ctx context.Context, addr, _ string, changed func()) {
+func (c *Cluster) WatchDataPlane(ctx context.Context, at vda.At, _ string, changed func()) {
 	for {
 		c.mu.Lock()
-		ch := c.told[addr]
+		ch := c.told[at.Addr]
 		if ch == nil {
 			ch = make(chan struct{})
-			c.told[addr] = ch
+			c.told[at.Addr] = ch
 		}
 		c.mu.Unlock()
 		select {

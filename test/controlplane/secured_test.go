@@ -497,12 +497,12 @@ func (f *fort) impersonate(dns []*box) {
 	}()
 	pool := syncer.NewPool(rpc.DialConfig{Identity: f.stolen(f.path("portal"))})
 	defer pool.Close()
-	agent, err := pool.Dn(lis.Addr().String())
+	agent, err := pool.Dn(vda.At{Kind: pki.DN, Name: dns[1].name, Addr: lis.Addr().String()})
 	if err != nil {
 		f.Fatal(err)
 	}
 	_, err = agent.Sync(f.Context(), &apiv1.SyncDnRequest{})
-	f.refused("a dn where another must be", err, "answers where")
+	f.refused("a dn where another must be", err, "answers at")
 	select {
 	case <-asked:
 		f.Error("the thief has got a call")

@@ -75,8 +75,8 @@ scale-node: build ## one vda_tgt with ARRAYS= (1000) exported arrays, one with S
 
 MINUTES ?= 5
 SEED ?= $(shell date +%s)
-chaos: build ## faults by SEED for MINUTES on real processes, checked by a host (root, Debian); REDUNDANCY= CHANGES=1 VOLUMES=1 SECURED=1 DATA_PLANE= SPDK_TGT=
-	SECURED=$(SECURED) MINUTES=$(MINUTES) SEED=$(SEED) REDUNDANCY=$(REDUNDANCY) CHANGES=$(CHANGES) VOLUMES=$(VOLUMES) go test -tags e2e -count=1 -timeout 10h -v -run 'TestChaos$$' ./test/chaos
+chaos: build ## faults by SEED for MINUTES on real processes, checked by a host (root, Debian); REDUNDANCY= LOSSES= CHANGES=1 VOLUMES=1 SECURED=1 DATA_PLANE= SPDK_TGT=
+	LOSSES=$(LOSSES) SECURED=$(SECURED) MINUTES=$(MINUTES) SEED=$(SEED) REDUNDANCY=$(REDUNDANCY) CHANGES=$(CHANGES) VOLUMES=$(VOLUMES) go test -tags e2e -count=1 -timeout 10h -v -run 'TestChaos$$' ./test/chaos
 
 SEEDS ?= 1000
 sim: ## the control plane, secured, in one process and fake time, faults by SEEDS seeds; CHANGES=1 changes arrays beside, VOLUMES=1 snapshots them, rolls back, clones them and has them grow

@@ -27,6 +27,7 @@ const (
 	AlertNodeDown   AlertCode = "node_down"
 	AlertPDFaulty   AlertCode = "pd_faulty"
 	AlertNoMonitor  AlertCode = "monitor_missing"
+	AlertUnflushed  AlertCode = "pd_not_flushed"
 	AlertSpaceLow   AlertCode = "space_low"
 	AlertVersions   AlertCode = "data_plane_versions_differ"
 	AlertPlain      AlertCode = "cluster_plain"
@@ -81,6 +82,11 @@ var AlertKinds = []struct {
 		"max(vda_monitors) == 0 or time() - max(vda_monitor_last_beat_timestamp_seconds) > 60",
 		"No monitor runs: nobody notices when a node is down, and the other alerts of `vda_cli` stay as they are.",
 		"Start vda_monitor; two or three on different machines are best."},
+	{AlertUnflushed, SeverityWarning, "10m", "max by (node, pd) (vda_pd_not_flushed) == 1",
+		"A power cut may lose writes to a pd that were acknowledged and flushed: its disk, or the file that it is, has a volatile write cache, " +
+			"and SPDK passes no flush on to it. Not told of a pd that was made with volatile_cache accepted.",
+		"Run vda_tgt on that dn, which passes flushes on. Or drain the pd, delete it, and create it on a disk without such a cache, or with " +
+			"`--volatile-cache accepted` where all may be lost, as in a test."},
 	{AlertSpaceLow, SeverityWarning, "10m", "sum(max by (node, pd) (vda_pd_free_bytes)) / sum(max by (node, pd) (vda_pd_size_bytes)) < 0.1",
 		"Less than a tenth of the bytes of the cluster is free: new arrays, and new legs for mirrors, may find no room.",
 		"Add disks (`vda_cli pd create`), or delete what is not needed."},

@@ -37,6 +37,16 @@ const (
 // Volatile reports that the disk needs flushes for what is on it to outlive a power cut.
 func (c WriteCache) Volatile() bool { return c == CacheFlushed || c == CacheNotFlushed }
 
+// Unflushed reports that a power cut may lose what was flushed to the pd, and that who made it has not
+// said that he knows.
+func (p *PD) Unflushed() bool {
+	if p.WriteCache != CacheNotFlushed {
+		return false
+	}
+	c, err := ParsePDConf("", p.Conf)
+	return err != nil || c.VolatileCache != CacheAccepted
+}
+
 // Used returns what FreeClusters and OrphanClusters are when so many clusters are in use on
 // the disk.
 func (p *PD) Used(clusters uint64) (free, orphans uint64) {

@@ -91,6 +91,10 @@ func (f *finder) disks() error {
 		}
 		size += pd.TotalClusters * pd.ClusterSize
 		free += pd.FreeClusters * pd.ClusterSize
+		if pd.Unflushed() {
+			f.say(vda.AlertUnflushed, "pd", dn.Name+"/"+pd.Name, time.Time{}, "a power cut at the dn may lose writes that were flushed: the disk's "+
+				"write cache is volatile, and the dn's data plane passes no flush on")
+		}
 		if pd.Health.Error && pd.Online && !pd.Drain && !f.leaves(dn) && !dn.Health.Error {
 			f.say(vda.AlertPDFaulty, "pd", dn.Name+"/"+pd.Name, pd.Health.Since, "%s", pd.Health.Msg)
 		}

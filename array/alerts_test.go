@@ -39,6 +39,19 @@ func TestFindAlerts(t *testing.T) {
 			return tx.UpdateNode(k, n)
 		}
 	}
+	cache := func(is vda.WriteCache, accepted string) func(tx store.Tx) error {
+		return func(tx store.Tx) error {
+			p, err := tx.PD(pd(2))
+			if err != nil {
+				return err
+			}
+			p.WriteCache, p.Conf = is, `{"type":"aio","filename":"/srv/disk"}`
+			if accepted != "" {
+				p.Conf = `{"type":"aio","filename":"/srv/disk","volatile_cache":"` + accepted + `"}`
+			}
+			return tx.UpdatePD(p)
+		}
+	}
 	for _, step := range []struct {
 		what string
 		do   func(tx store.Tx) error
@@ -61,6 +74,10 @@ func TestFindAlerts(t *testing.T) {
 		{"its dn too", health(store.ObjDN, dn(3), ill), "node_down dn dn3"},
 		{"both well", health(store.ObjDN, dn(3), vda.Health{}), "pd_faulty pd dn3/pd"},
 		{"the dn goes offline", node(vda.DiskNode, dn(3), false), ""},
+		{"another pd's cache is volatile, and flushed", cache(vda.CacheFlushed, ""), ""},
+		{"nobody flushes it", cache(vda.CacheNotFlushed, ""), "pd_not_flushed pd dn2/pd"},
+		{"who made the pd knows", cache(vda.CacheNotFlushed, vda.CacheAccepted), ""},
+		{"it is memory", cache(vda.CacheMemory, ""), ""},
 		{"a secondary", func(tx store.Tx) error {
 			if err := tx.SetHealth(store.ObjCntlr, "m-s", ill); err != nil {
 				return err

@@ -41,10 +41,12 @@ var (
 	pdFreeDesc      = desc("vda_pd_free_bytes", "Bytes of a pd that no vd has.", "node", "pd")
 	pdHealthyDesc   = desc("vda_pd_healthy", "1 when a pd is without an error; else 0.", "node", "pd")
 	pdOnlineDesc    = desc("vda_pd_online", "1 when an administrator lets vds be placed on a pd, and does not drain it; else 0.", "node", "pd")
-	daSizeDesc      = desc("vda_da_size_bytes", "Bytes of an array that hosts see.", "da")
-	daPhysicalDesc  = desc("vda_da_physical_bytes", "Bytes of data that an array has bought; below its size it is thin.", "da")
-	daThinDesc      = desc("vda_da_thin", "1 for an array that promises its hosts more than it has bought; else 0.", "da")
-	daSpaceDesc     = desc("vda_da_space_bytes", "Bytes that an array has for data of its own and of its snapshots; missing while not "+
+	pdUnflushedDesc = desc("vda_pd_not_flushed", "1 when a power cut may lose writes to a pd that were flushed, and its conf does not accept "+
+		"that; else 0.", "node", "pd")
+	daSizeDesc     = desc("vda_da_size_bytes", "Bytes of an array that hosts see.", "da")
+	daPhysicalDesc = desc("vda_da_physical_bytes", "Bytes of data that an array has bought; below its size it is thin.", "da")
+	daThinDesc     = desc("vda_da_thin", "1 for an array that promises its hosts more than it has bought; else 0.", "da")
+	daSpaceDesc    = desc("vda_da_space_bytes", "Bytes that an array has for data of its own and of its snapshots; missing while not "+
 		"known.", "da")
 	daUsedDesc    = desc("vda_da_used_bytes", "Bytes of these that are in use; missing while not known.", "da")
 	daHealthyDesc = desc("vda_da_healthy", "1 when an array is without an error; else 0.", "da")
@@ -57,7 +59,7 @@ var (
 	alertsDesc    = desc("vda_alerts", "Alerts that are raised, by code; docs/alerts.md has the codes.", "code")
 	clusterMetric = []*prometheus.Desc{readableDesc, securedDesc,
 		nodeInfoDesc, nodeHealthyDesc, nodeOnlineDesc, nodeDrainDesc, primariesDesc, cntlrsDesc,
-		pdSizeDesc, pdFreeDesc, pdHealthyDesc, pdOnlineDesc, daSizeDesc, daPhysicalDesc, daThinDesc,
+		pdSizeDesc, pdFreeDesc, pdHealthyDesc, pdOnlineDesc, pdUnflushedDesc, daSizeDesc, daPhysicalDesc, daThinDesc,
 		daSpaceDesc, daUsedDesc, daHealthyDesc, daStateDesc, daLackDesc, monitorsDesc, beatDesc, alertsDesc}
 )
 
@@ -131,6 +133,7 @@ func (c clusterMetrics) Collect(ch chan<- prometheus.Metric) {
 		show(pdSizeDesc, float64(pd.TotalClusters*pd.ClusterSize), dn, pd.Name)
 		show(pdFreeDesc, float64(pd.FreeClusters*pd.ClusterSize), dn, pd.Name)
 		show(pdOnlineDesc, one(pd.Online && !pd.Drain), dn, pd.Name)
+		show(pdUnflushedDesc, one(pd.Unflushed()), dn, pd.Name)
 		show(pdHealthyDesc, one(!pd.Health.Error), dn, pd.Name)
 	}
 	for _, da := range das {

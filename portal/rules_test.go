@@ -51,6 +51,9 @@ var ruleCases = map[vda.AlertCode]struct {
 				`vda_dn_draining{node="d"}`: "1x300"}}},
 	vda.AlertPDFaulty: {labels: "node: d, pd: p", fires: faulty(1, 1, 1, 0),
 		quiet: []series{faulty(0, 1, 1, 0), faulty(1, 0, 1, 0), faulty(1, 1, 0, 0), faulty(1, 1, 1, 1)}},
+	vda.AlertUnflushed: {labels: "node: d, pd: p",
+		fires: series{`vda_pd_not_flushed{node="d",pd="p"}`: "1x300", `vda_pd_not_flushed{node="d",pd="q"}`: "0x300"},
+		quiet: []series{{`vda_pd_not_flushed{node="d",pd="p"}`: "0x300"}}},
 	vda.AlertNoMonitor: {fires: series{"vda_monitors": "1x300", "vda_monitor_last_beat_timestamp_seconds": "0x300"},
 		quiet: []series{{"vda_monitors": "1x300", "vda_monitor_last_beat_timestamp_seconds": "0+15x300"}}},
 	vda.AlertSpaceLow: {

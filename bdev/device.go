@@ -2,6 +2,8 @@ package bdev
 
 import (
 	"github.com/google/uuid"
+
+	"github.com/virtual-disk-array/vda/nvme"
 )
 
 // Info describes a device. It changes only by Registry.Resized.
@@ -58,6 +60,20 @@ type Mapper interface {
 type Thin interface {
 	Used() (blocks uint64, ok bool)
 }
+
+// Keeper is a Device that keeps small records beside its data, on the same media:
+// whoever may write there may keep, and opens what it kept elsewhere with the data.
+// They are no part of the data: a snapshot has none of them.
+type Keeper interface {
+	// Keep replaces the record of a name, which is on the media when it returns. It
+	// waits for I/O. After an error either may be there. Nil removes.
+	Keep(name string, record []byte) nvme.Status
+	// Kept returns a record, nil when there is none. It does not read media.
+	Kept(name string) []byte
+}
+
+// KeepMax is the length in bytes of the longest record that any Keeper takes.
+const KeepMax = 3500
 
 // Retirer is a Device that may hold requests for long, waiting for something.
 // Retire is called once when the device begins to be unregistered, after its

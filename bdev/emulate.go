@@ -190,6 +190,7 @@ func (l *lane) prepare() bool {
 	n := min(c.piece, c.parent.Blocks-l.at)
 	r.buffers = c.h.reg.Buffers
 	r.Op, r.FUA, r.Offset, r.Blocks, r.Gone = c.op, c.parent.FUA, c.parent.Offset+l.at, n, c.parent.Gone
+	r.Host = c.parent.Host
 	if r.Abandoned() && !c.write { // what is written atomically is written to its end
 		c.fail(statusGone)
 		return false

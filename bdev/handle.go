@@ -35,6 +35,13 @@ func (h *Handle) Used() (blocks uint64, ok bool) {
 	return t.Used()
 }
 
+// Keeper returns the device's place for records, nil where it has none. After
+// Close it may fail.
+func (h *Handle) Keeper() Keeper {
+	k, _ := h.dev.(Keeper)
+	return k
+}
+
 func (h *Handle) refresh() {
 	i := h.dev.Info()
 	i.offer()

@@ -3,6 +3,8 @@ package bdev
 import (
 	"sync/atomic"
 
+	"github.com/google/uuid"
+
 	"github.com/virtual-disk-array/vda/nvme"
 )
 
@@ -12,7 +14,8 @@ type Op uint8
 // The operations. Unmap's blocks read as zeros or as before afterwards, as
 // the device says in Info.UnmapZeroes; WriteZeroes always reads as zeros.
 // CompareAndWrite compares Iov's first half with the medium and, when equal,
-// writes the second half, atomically.
+// writes the second half, atomically. NVMeIO is a command that a namespace of
+// another target executes, such as those about reservations: Request.NVMe.
 const (
 	OpRead Op = iota + 1
 	OpWrite
@@ -22,10 +25,12 @@ const (
 	OpCompare
 	OpCompareAndWrite
 	OpReset
+	OpNVMeIO
 	opEnd
 )
 
-var opNames = [opEnd]string{"none", "read", "write", "flush", "unmap", "write_zeroes", "compare", "compare_and_write", "reset"}
+var opNames = [opEnd]string{"none", "read", "write", "flush", "unmap", "write_zeroes", "compare", "compare_and_write", "reset",
+	"nvme_io"}
 
 func (o Op) String() string {
 	if o < opEnd {
@@ -70,6 +75,15 @@ type Request struct {
 
 	// Done is called exactly once, on any goroutine, perhaps inside Submit.
 	Done func(r *Request, b *Batch)
+
+	// Host is the id of the host that the submitter serves, where that is for the target
+	// to know that a device leads to; zero: nobody's. Requests that a device or a handle
+	// makes of this one have it as well.
+	Host uuid.UUID
+
+	// NVMe is the command of NVMeIO, of a namespace's own: the device gives it the
+	// namespace's id, and describes Iov, which is its data. Offset and Blocks are 0.
+	NVMe *nvme.Command
 
 	// Owner is the submitter's own.
 	Owner any

@@ -7,6 +7,7 @@ import (
 	"sync/atomic"
 
 	"github.com/virtual-disk-array/vda/blobstore/format"
+	"github.com/virtual-disk-array/vda/nvme"
 )
 
 // Blob is one blob of a running store. I/O goes through Submit; all methods
@@ -160,6 +161,15 @@ func (b *Blob) SetXattr(name string, value []byte) error {
 		c.meta.Xattrs = format.SetXattr(c.meta.Xattrs, name, value)
 		return nil
 	})
+}
+
+// Keep is SetXattr for records that hosts change: what goes wrong is a status for them.
+// What the blob has already is not written again.
+func (b *Blob) Keep(name string, value []byte) nvme.Status {
+	if have, ok := b.Xattr(name); ok == (value != nil) && bytes.Equal(have, value) {
+		return nvme.Success
+	}
+	return statusOf(b.SetXattr(name, value))
 }
 
 // SetReadOnly makes the blob refuse writes and changes for good.

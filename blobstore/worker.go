@@ -130,13 +130,16 @@ func (s *Store) serve(todo []deferred, batch *bdev.Batch) {
 // statusOf translates an error for the host: what the base device said, or
 // that there is no space.
 func statusOf(err error) nvme.Status {
+	if err == nil {
+		return nvme.Success
+	}
 	var s nvme.Status
 	switch {
 	case errors.As(err, &s) && s != nvme.Success:
 		return s
 	case errors.Is(err, syscall.ENOSPC):
 		return nvme.CapacityExceeded | nvme.DNR
-	case errors.Is(err, syscall.ENODEV), errors.Is(err, ErrTaken):
+	case errors.Is(err, syscall.ENODEV), errors.Is(err, ErrTaken), errors.Is(err, ErrClosed):
 		return nvme.InternalPathError
 	}
 	return nvme.InternalError

@@ -94,6 +94,16 @@ func (c *Command) NSID() uint32 { return binary.LittleEndian.Uint32(c[4:]) }
 // CDW returns command dword n, 0 to 15.
 func (c *Command) CDW(n int) uint32 { return binary.LittleEndian.Uint32(c[n*4:]) }
 
+// Host returns the id of the host that a command is of, as SetHost has put it there;
+// zeros: it says none.
+func (c *Command) Host() [16]byte { return [16]byte(c[8:24]) }
+
+// SetHost says of which host a command is, to a controller that takes the word of the
+// sender for it. The id takes dwords 2 to 5: 2 and 3 are reserved in commands without
+// end-to-end protection, and 4 and 5 (the metadata pointer) over Fabrics, which has no
+// separate metadata.
+func (c *Command) SetHost(id [16]byte) { copy(c[8:24], id[:]) }
+
 // SLBA returns the starting block of an I/O command (dwords 10 and 11).
 func (c *Command) SLBA() uint64 { return binary.LittleEndian.Uint64(c[40:]) }
 

@@ -171,6 +171,19 @@ func AppendReservationStatus(b []byte, s ReservationStatus) []byte {
 	return b
 }
 
+// EditReservationStatus has cntlid choose the controller id of each registrant, as far as
+// b reaches.
+func EditReservationStatus(b []byte, cntlid func(host [16]byte, id uint16) uint16) {
+	if len(b) < resvHeaderLen {
+		return
+	}
+	le := binary.LittleEndian
+	n := int(le.Uint16(b[5:]))
+	for b = b[resvHeaderLen:]; n > 0 && len(b) >= resvEntryLen; b, n = b[resvEntryLen:], n-1 {
+		le.PutUint16(b, cntlid([16]byte(b[16:32]), le.Uint16(b)))
+	}
+}
+
 // DecodeReservationStatus reads the extended data structure as far as b
 // reaches.
 func DecodeReservationStatus(b []byte) (ReservationStatus, error) {

@@ -73,6 +73,16 @@ type NvmfSubsystem struct {
 	Namespaces      []NvmfNamespace `json:"namespaces,omitempty"`
 	// SingleAssociation is what VdaNvmfSetSingleAssociation has set.
 	SingleAssociation bool `json:"vda_single_association,omitempty"`
+	// Reservations is what VdaNvmfSetReservations has set; nil: nothing.
+	Reservations *NvmfReservations `json:"vda_reservations,omitempty"`
+}
+
+// NvmfReservations say how a subsystem takes part in the reservations of an array that
+// several data planes export.
+type NvmfReservations struct {
+	ID         string   `json:"id"`                   // UUID; the same for all subsystems that show the array to the same hosts
+	Offered    bool     `json:"offered"`              // to hosts
+	Forwarders []string `json:"forwarders,omitempty"` // NQNs of hosts that say of which host their commands are
 }
 
 // NvmfHost is an admitted host, and what it has to prove to know.
@@ -295,6 +305,24 @@ func (a API) VdaNvmfSetSingleAssociation(ctx context.Context, subNQN string, sin
 		NQN    string `json:"nqn"`
 		Single bool   `json:"single"`
 	}{subNQN, single})
+}
+
+// VdaNvmfSetReservations has a subsystem take part in an array's reservations, which are kept
+// by the data plane that has the array. vda_tgt only: IsMethodNotFound on SPDK.
+func (a API) VdaNvmfSetReservations(ctx context.Context, subNQN string, r NvmfReservations) error {
+	return a.do(ctx, "vda_nvmf_set_reservations", struct {
+		NQN string `json:"nqn"`
+		NvmfReservations
+	}{subNQN, r})
+}
+
+// VdaNvmfForgetReservation removes the reservation of an id from beside the data of an lvol; one
+// that is not there is no error. vda_tgt only: IsMethodNotFound on SPDK.
+func (a API) VdaNvmfForgetReservation(ctx context.Context, bdev, id string) error {
+	return a.do(ctx, "vda_nvmf_forget_reservation", struct {
+		Bdev string `json:"bdev_name"`
+		ID   string `json:"id"`
+	}{bdev, id})
 }
 
 // VdaNvmfSwapNS puts another bdev below a live namespace in one step; the

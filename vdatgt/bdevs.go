@@ -87,7 +87,8 @@ func (t *Target) describe(name string) (bdevJSON, bool) {
 			Unmap: info.Ops.Has(bdev.OpUnmap), Flush: info.Ops.Has(bdev.OpFlush),
 			Reset: info.Ops.Has(bdev.OpReset), WriteZeroes: info.Ops.Has(bdev.OpWriteZeroes),
 			Compare: info.Ops.Has(bdev.OpCompare), CompareAndWrite: info.Ops.Has(bdev.OpCompareAndWrite),
-			Zcopy: mapped,
+			NvmeIO: info.Ops.Has(bdev.OpNVMeIO),
+			Zcopy:  mapped,
 		},
 		DriverSpecific: struct{}{},
 	}

@@ -204,6 +204,10 @@ func (t *Target) nvmfConfig() []configCall {
 		if s.SingleAssociation() {
 			out = append(out, configCall{"vda_nvmf_set_single_association", object{"nqn": s.NQN(), "single": true}})
 		}
+		if c := s.Reservations(); c.ID != uuid.Nil {
+			out = append(out, configCall{"vda_nvmf_set_reservations", object{"nqn": s.NQN(), "id": c.ID.String(), "offered": c.Offered,
+				"forwarders": append([]string{}, c.Forwarders...)}})
+		}
 		for _, n := range s.Namespaces() {
 			namespaces = append(namespaces, configCall{"nvmf_subsystem_add_ns", object{"nqn": s.NQN(), "namespace": namespaceConfig(&n)}})
 		}

@@ -28,6 +28,11 @@ func subsystemMethods() []*Method {
 		method("vda_nvmf_set_single_association", "Says whether a host has one association with a subsystem at most: when it connects "+
 			"again, the one before ends and its I/O settles, also where the network has not told that it was given up.",
 			setSingleAssociation, nvmfStyle),
+		method("vda_nvmf_set_reservations", "Has a subsystem take part in the reservations of an array that several targets or subsystems export. "+
+			"The target that has the array's lvol keeps them on its media, those on the media are in force from the first command on, and "+
+			"others pass reservation commands on to it.", setReservations, nvmfStyle, slow),
+		method("vda_nvmf_forget_reservation", "Removes the reservation that vda_nvmf_set_reservations has kept beside the data of an lvol.",
+			forgetReservation, slow),
 		method("nvmf_subsystem_add_ns", "Shows a bdev to the hosts as a namespace; returns its id.", addNamespace, nvmfStyle, relaxed),
 		method("nvmf_subsystem_remove_ns", "Hides a namespace, settles its I/O and lets go of the bdev.", removeNamespace, nvmfStyle, slow),
 		method("nvmf_subsystem_set_ns_ana_group", "Moves a namespace to another ANA group.", setNamespaceGroup, nvmfStyle),
@@ -173,6 +178,53 @@ func setSingleAssociation(_ context.Context, t *Target, p singleParams) (any, er
 		return nil, invalid("nqn %q is the discovery subsystem, with which a host has as many associations as it likes", p.NQN)
 	}
 	s.SetSingleAssociation(p.Single)
+	return true, nil
+}
+
+type reservationsParams struct {
+	NQN        string   `rpc:"nqn" doc:"subsystem; it has namespace 1 alone"`
+	Target     string   `rpc:"tgt_name,optional" doc:"only nvmf_tgt"`
+	ID         string   `rpc:"id" doc:"UUID that names the reservation, the same for all subsystems that show the array to the same hosts; empty: none any more, as at first"`
+	Offered    bool     `rpc:"offered,optional" doc:"tell hosts of reservations (RESCAP) and take their commands; default false: what is on the media is in force all the same"`
+	Forwarders []string `rpc:"forwarders,optional" doc:"NQNs of hosts that pass on commands of others and say of which host they are"`
+}
+
+func setReservations(_ context.Context, t *Target, p reservationsParams) (any, error) {
+	s, err := t.subsystem(p.Target, p.NQN)
+	if err != nil {
+		return nil, err
+	}
+	c := nvmftgt.Reservations{Offered: p.Offered, Forwarders: p.Forwarders}
+	if p.ID != "" {
+		if c.ID, err = uuid.Parse(p.ID); err != nil || c.ID == uuid.Nil {
+			return nil, invalid("id %q must be a UUID, and not zeros", p.ID)
+		}
+	}
+	switch err := s.SetReservations(c); {
+	case errors.Is(err, syscall.EINVAL):
+		return nil, invalid("%v", err)
+	case err != nil:
+		return nil, internal("Internal error", err.Error())
+	}
+	return true, nil
+}
+
+type forgetReservationParams struct {
+	Bdev string `rpc:"bdev_name" doc:"name or alias of the lvol"`
+	ID   string `rpc:"id" doc:"UUID that named the reservation; one that is not there is no error"`
+}
+
+func forgetReservation(_ context.Context, t *Target, p forgetReservationParams) (any, error) {
+	id, err := uuid.Parse(p.ID)
+	if err != nil {
+		return nil, invalid("id %q must be a UUID", p.ID)
+	}
+	switch err := t.nvmf.ForgetReservation(p.Bdev, id); {
+	case errors.Is(err, syscall.ENODEV):
+		return nil, syscall.ENODEV
+	case err != nil:
+		return nil, invalid("%v", err)
+	}
 	return true, nil
 }
 

@@ -7,6 +7,8 @@ import (
 	"strings"
 	"syscall"
 
+	"github.com/google/uuid"
+
 	"github.com/virtual-disk-array/vda/nvmf/nvmftgt"
 )
 
@@ -46,6 +48,15 @@ type nvmJSON struct {
 	MaxCntlid     uint16          `json:"max_cntlid"`
 	Namespaces    []namespaceJSON `json:"namespaces"`
 	Single        bool            `json:"vda_single_association,omitempty"`
+
+	Reservations *reservationsJSON `json:"vda_reservations,omitempty"`
+}
+
+// reservationsJSON is what vda_nvmf_set_reservations has set.
+type reservationsJSON struct {
+	ID         string   `json:"id"`
+	Offered    bool     `json:"offered"`
+	Forwarders []string `json:"forwarders"`
 }
 
 type namespaceJSON struct {
@@ -108,6 +119,9 @@ func describeSubsystem(s *nvmftgt.Subsystem) subsystemJSON {
 	}
 	out.nvmJSON = &nvmJSON{Serial: c.Serial, Model: c.Model, MaxNamespaces: c.MaxNamespaces, MinCntlid: c.MinCntlid, MaxCntlid: c.MaxCntlid,
 		Namespaces: []namespaceJSON{}, Single: s.SingleAssociation()}
+	if r := s.Reservations(); r.ID != uuid.Nil {
+		out.Reservations = &reservationsJSON{r.ID.String(), r.Offered, append([]string{}, r.Forwarders...)}
+	}
 	for _, n := range s.Namespaces() {
 		ns := namespaceJSON{NSID: n.NSID, BdevName: n.Bdev, Name: n.Bdev, NGUID: strings.ToUpper(hex.EncodeToString(n.NGUID[:])),
 			UUID: n.UUID.String()}

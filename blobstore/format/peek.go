@@ -7,8 +7,8 @@ import (
 )
 
 // maxPeek bounds the chain of a super blob that Peek follows, pages. That of
-// an lvstore has one.
-const maxPeek = 16
+// an lvstore has one, and more where vda_tgt keeps records in it.
+const maxPeek = 256
 
 // Peek reads the super block of a device of deviceBytes and the attributes of
 // the super blob that it names, by read and without loading anything. The

@@ -155,7 +155,7 @@ func (d *disk) setIOPaths(l []*ioPath) bool {
 	d.list.Store(&l)
 	i := l[0].ns.Identity()
 	info := &bdev.Info{Name: d.name, Aliases: nil, Product: "NVMe disk", UUID: d.uuid, BlockSize: i.BlockSize, Blocks: i.Blocks,
-		Align: 1, UnmapZeroes: i.Zeroes, OptimalIO: i.OptimalIO, UnmapUnit: i.UnmapUnit, Ops: bdev.Ops(bdev.OpRead, bdev.OpWrite, bdev.OpFlush)}
+		Align: 1, UnmapZeroes: i.Zeroes, OptimalIO: i.OptimalIO, UnmapUnit: i.UnmapUnit, Ops: bdev.Ops(bdev.OpRead, bdev.OpWrite, bdev.OpFlush, bdev.OpNVMeIO)}
 	if len(l) == 1 {
 		info.Epoch = i.Epoch
 	}
@@ -246,6 +246,10 @@ func (io *ioPath) failed(r *bdev.Request, s nvme.Status, b *bdev.Batch) {
 	tries, _ := r.Dev.(int)
 	limit := maxRetries
 	switch code := s &^ nvme.DNR; {
+	case r.Op == bdev.OpNVMeIO && (code == nvme.HostPathError || code == nvme.AbortSQDeletion || code == nvme.AbortRequested):
+		// It may have been executed, and may mean something else the second time.
+		r.Complete(front(s), b)
+		return
 	case code == nvme.HostPathError: // the connection went
 		limit = maxLosses
 	case code == nvme.ANAInaccessible || code == nvme.ANATransition || code == nvme.ANAPersistentLoss:

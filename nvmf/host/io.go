@@ -66,11 +66,15 @@ func (n *Namespace) Submit(r *bdev.Request, done Completer, b *bdev.Batch) {
 		}
 		var c command
 		c.sqe.Init(nvme.IOFlush, n.id)
+		c.sqe.SetHost(r.Host)
 		c.r, c.done = r, done
 		s.pick(b).submit(&c, b)
 		return
 	case bdev.OpCompareAndWrite:
 		n.fused(s, r, done, b)
+		return
+	case bdev.OpNVMeIO:
+		n.passOn(s, r, done, b)
 		return
 	default:
 		complete(r, done, nvme.InvalidOpcode|nvme.DNR, b)
@@ -108,6 +112,7 @@ func (n *Namespace) encode(c *command, r *bdev.Request, at, blocks, blockSize ui
 		c.sqe.Init(nvme.IOCompare, n.id)
 	case bdev.OpWriteZeroes:
 		c.sqe.Init(nvme.IOWriteZeroes, n.id)
+		c.sqe.SetHost(r.Host)
 		c.sqe.SetLBA(r.Offset+at, uint32(blocks))
 		if r.FUA {
 			c.sqe.SetCDW(12, c.sqe.CDW(12)|nvme.CDW12FUA)
@@ -115,18 +120,37 @@ func (n *Namespace) encode(c *command, r *bdev.Request, at, blocks, blockSize ui
 		return
 	case bdev.OpUnmap:
 		c.sqe.Init(nvme.IODatasetManagement, n.id)
+		c.sqe.SetHost(r.Host)
 		c.sqe.SetCDW(10, 0) // one range
 		c.sqe.SetCDW(11, nvme.CDW11Deallocate)
 		c.ranged, c.write, c.size = true, true, nvme.DSMRangeLen
 		c.rng = nvme.DSMRange{Blocks: uint32(blocks), SLBA: r.Offset + at}
 		return
 	}
+	c.sqe.SetHost(r.Host)
 	c.sqe.SetLBA(r.Offset+at, uint32(blocks))
 	if r.FUA {
 		c.sqe.SetCDW(12, c.sqe.CDW(12)|nvme.CDW12FUA)
 	}
 	c.iov, c.off, c.size = r.Iov, int(at*blockSize), uint32(blocks*blockSize)
 	c.write = r.Op != bdev.OpRead
+}
+
+// passOn sends a command as the submitter made it.
+func (n *Namespace) passOn(s *session, r *bdev.Request, done Completer, b *bdev.Batch) {
+	size := r.Bytes()
+	if uint64(size) > uint64(s.maxXfer) {
+		complete(r, done, nvme.InvalidField|nvme.DNR, b)
+		return
+	}
+	op := r.NVMe.Opcode()
+	c := command{iov: r.Iov, size: uint32(size), write: op.Transfer() == nvme.HostToController, r: r, done: done}
+	c.sqe.Init(op, n.id)
+	c.sqe.SetHost(r.Host)
+	for i := 10; i <= 15; i++ {
+		c.sqe.SetCDW(i, r.NVMe.CDW(i))
+	}
+	s.pick(b).submit(&c, b)
 }
 
 // fused sends Compare and Write as a pair.
@@ -153,6 +177,7 @@ func (n *Namespace) fused(s *session, r *bdev.Request, done Completer, b *bdev.B
 	size := uint32(r.Blocks * bs)
 	write := command{iov: r.Iov, off: int(size), size: size, write: true, part: p}
 	write.sqe.Init(nvme.IOWrite, n.id)
+	write.sqe.SetHost(r.Host)
 	write.sqe.SetLBA(r.Offset, uint32(r.Blocks))
 	write.sqe.SetFused(nvme.SecondFused)
 	if r.FUA {
@@ -160,6 +185,7 @@ func (n *Namespace) fused(s *session, r *bdev.Request, done Completer, b *bdev.B
 	}
 	compare := command{iov: r.Iov, size: size, write: true, part: p, second: &write}
 	compare.sqe.Init(nvme.IOCompare, n.id)
+	compare.sqe.SetHost(r.Host)
 	compare.sqe.SetLBA(r.Offset, uint32(r.Blocks))
 	compare.sqe.SetFused(nvme.FirstFused)
 	q.submit(&compare, b)

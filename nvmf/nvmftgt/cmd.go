@@ -3,6 +3,8 @@ package nvmftgt
 import (
 	"sync/atomic"
 
+	"github.com/google/uuid"
+
 	"github.com/virtual-disk-array/vda/bdev"
 	"github.com/virtual-disk-array/vda/nvme"
 )
@@ -44,7 +46,7 @@ type cmd struct {
 
 func newCmd(conn *conn, tag uint16) *cmd {
 	c := &cmd{conn: conn, tag: tag}
-	c.req.Owner, c.req.Gone = c, &conn.closing
+	c.req.Owner, c.req.Gone, c.req.NVMe = c, &conn.closing, &c.sqe
 	c.req.Done = cmdDone
 	return c
 }
@@ -55,7 +57,7 @@ func (c *cmd) reset() {
 	c.dw0, c.dw1 = 0, 0
 	c.iov, c.buf, c.n, c.got, c.reserved, c.carried = nil, nil, 0, 0, 0, 0
 	c.toHost, c.mapped, c.badData = false, false, false
-	c.req.FUA, c.req.Transient = false, false
+	c.req.FUA, c.req.Transient, c.req.Host = false, false, uuid.UUID{}
 	if c.aborted.Load() {
 		c.aborted.Store(false)
 	}
@@ -99,7 +101,9 @@ func (c *cmd) keep() {
 
 // submit sends c, or what is left of it, to its namespace's device: ANA state
 // and reservation are looked at now, when nothing more has to come from the
-// host.
+// host. The reservation inside of the gate: who waits until nobody is inside,
+// to change it or to put another device there, has nobody behind it who has only
+// seen the one before.
 func (c *cmd) submit(b *bdev.Batch) {
 	c.to(entering)
 	c.enter(b)
@@ -138,6 +142,12 @@ func (c *cmd) enter(b *bdev.Batch) {
 		c.finish(n.lostStatus(), b)
 		return
 	}
+	if n.remote.Load() {
+		c.req.Host = c.hostID()
+	} else if s := c.conflict(c.sqe.Opcode()); s != nvme.Success {
+		c.finish(s, b)
+		return
+	}
 	if b != &conn.batch {
 		c.start(h, b)
 		return
@@ -156,7 +166,7 @@ func (c *cmd) access() nvme.Status {
 	if c.conn.sub.namespace(n.nsid) != n { // it has gone since the command came; another may be there
 		return nvme.InvalidNamespace
 	}
-	return n.resv.check(c.conn.ctrl.hostID, c.sqe.Opcode())
+	return nvme.Success
 }
 
 // cmdDone is the Done of every request of a command.

@@ -205,6 +205,7 @@ func (s *Subsystem) tryAdmin(conn *conn, c *cmd, v nvme.Connect, d nvme.ConnectD
 		return nvme.ConnectControllerBusy, nil
 	}
 	ctrl := newController(s, l, id, conn, d, v.KeepAlive)
+	ctrl.forwards.Store(s.forwards(d.HostNQN))
 	s.ctrls[id] = ctrl
 	s.bind(conn, ctrl, l)
 	if keys {

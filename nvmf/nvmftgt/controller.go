@@ -23,6 +23,8 @@ type controller struct {
 	host   string
 	hostID uuid.UUID
 	admin  *conn
+	// forwards: commands say of which host they are, and that is believed.
+	forwards atomic.Bool
 
 	mu           sync.Mutex
 	io           map[uint16]*conn

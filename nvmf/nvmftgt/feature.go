@@ -92,8 +92,9 @@ func (c *controller) getFeatures(m *cmd) {
 		}
 		if fid == nvme.FeatureResvPersist {
 			if n := c.sub.namespace(m.sqe.NSID()); n != nil {
-				changeable = n.resv.file != nil
-				if sel == nvme.SelectCurrent && n.resv.kept() {
+				r := n.resv.Load()
+				changeable = r.file != nil
+				if sel == nvme.SelectCurrent && r.kept() {
 					m.dw0 = 1
 				}
 			}

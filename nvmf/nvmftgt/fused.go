@@ -100,7 +100,7 @@ func (q *queue) fusedReady(c *cmd, b *bdev.Batch) {
 // startPair submits both commands as one request.
 func (c *cmd) startPair(h *bdev.Handle, i *bdev.Info, b *bdev.Batch) {
 	second := c.pair
-	if s := c.ns.resv.check(c.conn.ctrl.hostID, nvme.IOWrite); s != nvme.Success {
+	if s := c.conflict(nvme.IOWrite); s != nvme.Success {
 		c.finish(s, b)
 		return
 	}

@@ -81,16 +81,29 @@ func (n *namespace) lose(self *atomic.Pointer[bdev.Handle]) {
 
 // replace swaps the device: new commands are held, those inside are waited
 // for, then the held ones go to the new device.
-func (n *namespace) replace(h *bdev.Handle) *bdev.Handle {
+func (n *namespace) replace(h *bdev.Handle) (old *bdev.Handle) {
+	n.alone(func() {
+		if old = n.handle.Load(); h != old {
+			n.adopt(h)
+		}
+		n.handle.Store(h)
+		n.last.Store(h.Info())
+		n.orphan.Store(false)
+		n.mu.Lock()
+		n.bdev = h.Info().Name
+		n.mu.Unlock()
+	})
+	return old
+}
+
+// alone calls change while no command is inside of the gate; those that come wait.
+func (n *namespace) alone(change func()) {
 	n.mu.Lock()
 	n.hold = true
 	n.mu.Unlock()
 	n.drain()
-	old := n.handle.Swap(h)
-	n.last.Store(h.Info())
-	n.orphan.Store(false)
+	change()
 	n.mu.Lock()
-	n.bdev = h.Info().Name
 	n.gate.open()
 	n.hold = false
 	held := n.held
@@ -101,7 +114,6 @@ func (n *namespace) replace(h *bdev.Handle) *bdev.Handle {
 		c.conn.guarded(func() { c.submit(&b) })
 	}
 	b.Flush()
-	return old
 }
 
 // quiesce waits until everything that is at the device now is done and the

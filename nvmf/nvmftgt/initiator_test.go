@@ -1,6 +1,7 @@
 package nvmftgt
 
 import (
+	"cmp"
 	"encoding/binary"
 	"fmt"
 	"hash/crc32"
@@ -34,7 +35,10 @@ type rig struct {
 	tgt  *Target
 	sub  *Subsystem
 	addr Addr
+	nqn  string // that hosts connect to; "": testNQN
 }
+
+func (r *rig) name() string { return cmp.Or(r.nqn, testNQN) }
 
 type rigOpt func(*Config, *TransportOpts, *SubsystemConfig)
 
@@ -98,8 +102,9 @@ type wire struct {
 	hostid     [16]byte
 	keep       uint32
 	sawSuccess int
-	chunk      int  // bytes of an H2CData PDU; 0: all
-	noflow     bool // asks for no flow control of the submission queue
+	chunk      int      // bytes of an H2CData PDU; 0: all
+	noflow     bool     // asks for no flow control of the submission queue
+	of         [16]byte // whose its commands are, as it says; zeros: it does not
 }
 
 // cqe is a completion as received.
@@ -163,6 +168,7 @@ func (w *wire) sqe(op uint8, nsid uint32) []byte {
 	b[0], b[1] = op, 0x40
 	binary.LittleEndian.PutUint16(b[2:], w.cid)
 	binary.LittleEndian.PutUint32(b[4:], nsid)
+	copy(b[8:], w.of[:])
 	return b
 }
 
@@ -432,7 +438,7 @@ func (r *rig) admin(set ...func(*wire)) (*wire, uint16) {
 		f(w)
 	}
 	w.icreq()
-	c := w.connect(0, 0xffff, testNQN)
+	c := w.connect(0, 0xffff, r.name())
 	if c.status != 0 {
 		r.t.Fatalf("connect: status %03x", c.status)
 	}
@@ -450,7 +456,7 @@ func (r *rig) ioq(cntlid, qid uint16, set ...func(*wire)) *wire {
 		f(w)
 	}
 	w.icreq()
-	if c := w.connect(qid, cntlid, testNQN); c.status != 0 {
+	if c := w.connect(qid, cntlid, r.name()); c.status != 0 {
 		r.t.Fatalf("connect queue %d: status %03x", qid, c.status)
 	}
 	return w

@@ -59,7 +59,10 @@ func (conn *conn) io(c *cmd, data []byte) {
 		conn.ioReady(c, b)
 		return
 	}
-	if s := c.access(); s != nvme.Success { // before the host sends it all
+	if s = c.access(); s == nvme.Success {
+		s = c.conflict(op)
+	}
+	if s != nvme.Success { // before the host sends it all
 		conn.fail(c, s)
 		return
 	}
@@ -190,7 +193,7 @@ func (c *cmd) start(h *bdev.Handle, b *bdev.Batch) {
 		c.startDSM(h, i, b)
 		return
 	default:
-		c.reserve(b)
+		c.reserve(h, b)
 		return
 	}
 	c.to(away)

@@ -53,7 +53,8 @@ type namespace struct {
 	held []*cmd // commands that wait for the end of a swap
 	hold bool
 
-	resv reservation
+	resv   atomic.Pointer[reservation] // changed while the gate is shut, or before hosts see the namespace
+	remote atomic.Bool                 // another target has it: commands are passed on; likewise
 }
 
 func (n *namespace) info() NamespaceInfo {
@@ -61,7 +62,7 @@ func (n *namespace) info() NamespaceInfo {
 	name := n.bdev
 	n.mu.Unlock()
 	return NamespaceInfo{NSID: n.nsid, Bdev: name, UUID: n.uuid, NGUID: n.nguid, EUI64: n.eui64,
-		ANAGroup: n.group.Load(), PTPLFile: n.resv.path()}
+		ANAGroup: n.group.Load(), PTPLFile: n.resv.Load().path()}
 }
 
 // namespace returns the namespace or nil; lock-free.
@@ -119,6 +120,10 @@ func (s *Subsystem) AddNamespace(c NamespaceConfig) (uint32, error) {
 	if old != nil && old.revive(c) {
 		return c.NSID, nil
 	}
+	if s.resv.Load() != nil && c.NSID != sharedNSID {
+		return 0, fmt.Errorf("nsid %d: subsystem %s has an array's reservations, and so namespace %d alone: %w", c.NSID, s.cfg.NQN,
+			sharedNSID, syscall.EINVAL)
+	}
 	n := &namespace{sub: s, nsid: c.NSID, eui64: c.EUI64, gate: newGate()}
 	n.group.Store(c.ANAGroup)
 	h, err := n.open(c.Bdev)
@@ -138,6 +143,7 @@ func (s *Subsystem) AddNamespace(c NamespaceConfig) (uint32, error) {
 	if n.nguid == [16]byte{} {
 		n.nguid = n.uuid
 	}
+	n.own()
 	if c.PTPLFile != "" {
 		if err := n.keepReservation(c.PTPLFile); err != nil {
 			h.Close()
@@ -150,10 +156,12 @@ func (s *Subsystem) AddNamespace(c NamespaceConfig) (uint32, error) {
 			return 0, fmt.Errorf("namespace %d has the same uuid or nguid: %w", o.nsid, syscall.EEXIST)
 		}
 	}
+	n.share(h)
 	nss[c.NSID-1] = n
 	s.mu.Lock()
 	if s.deleted {
 		s.mu.Unlock()
+		n.leave()
 		h.Close()
 		return 0, fmt.Errorf("subsystem %s: %w", s.cfg.NQN, syscall.ENOENT)
 	}
@@ -161,6 +169,7 @@ func (s *Subsystem) AddNamespace(c NamespaceConfig) (uint32, error) {
 	s.mu.Unlock()
 	s.namespaceChanged(c.NSID)
 	if old != nil {
+		old.leave()
 		s.anaCountAll()
 		s.anaChanged(func(*controller) bool { return true })
 	}
@@ -169,18 +178,19 @@ func (s *Subsystem) AddNamespace(c NamespaceConfig) (uint32, error) {
 
 // keepReservation has the reservation kept in a file, and restores what that has.
 func (n *namespace) keepReservation(path string) error {
-	if !n.sub.reserves() {
+	if !n.sub.reserves() || n.sub.resv.Load() != nil {
 		return fmt.Errorf("ptpl_file %q: subsystem %s has a part of the controller ids and offers no reservations: %w", path,
 			n.sub.cfg.NQN, syscall.EINVAL)
 	}
-	n.resv.file = &resvFile{path: path, log: n.sub.tgt.log, bdev: func() uuid.UUID { return n.last.Load().UUID }}
-	return n.resv.file.load(&n.resv)
+	r := n.resv.Load()
+	r.file = &resvFile{path: path, log: n.sub.tgt.log, bdev: func() uuid.UUID { return n.last.Load().UUID }}
+	return r.file.load(r)
 }
 
 // revive gives an orphaned namespace a device again when c describes the same
 // namespace, so that commands of hosts that are under way go on with it.
 func (n *namespace) revive(c NamespaceConfig) bool {
-	if c.UUID != n.uuid || c.NGUID != n.nguid && c.NGUID != ([16]byte{}) || c.EUI64 != n.eui64 || c.PTPLFile != n.resv.path() {
+	if c.UUID != n.uuid || c.NGUID != n.nguid && c.NGUID != ([16]byte{}) || c.EUI64 != n.eui64 || c.PTPLFile != n.resv.Load().path() {
 		return false
 	}
 	h, err := n.open(c.Bdev)
@@ -219,6 +229,10 @@ func (n *namespace) open(name string) (*bdev.Handle, error) {
 		h.Close()
 		return nil, err
 	}
+	if err := n.readable(n.sub.resv.Load(), h); err != nil {
+		h.Close()
+		return nil, err
+	}
 	self.Store(h)
 	epoch := uuid.New() // the device may have lost what another opening had written
 	n.epoch.Store(&epoch)
@@ -239,6 +253,7 @@ func (s *Subsystem) RemoveNamespace(nsid uint32) error {
 	nss[nsid-1] = nil
 	s.nss.Store(&nss)
 	orphan := n.orphan.Load()
+	n.leave()
 	n.drain() // for good: commands that arrive now are refused
 	if h := n.handle.Swap(nil); h != nil {
 		h.Close()
@@ -277,7 +292,7 @@ func (s *Subsystem) SwapNamespace(nsid uint32, name string) error {
 	if old != nil {
 		old.Close()
 	}
-	n.resv.moved()
+	n.moved()
 	s.anaCountAll()
 	s.namespaceChanged(nsid)
 	s.anaChanged(func(*controller) bool { return true })

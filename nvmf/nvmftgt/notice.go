@@ -89,16 +89,23 @@ func (s *resvState) tell(e nvme.ReservationEvent, but uuid.UUID) {
 	}
 }
 
-// notify hands notifications to all controllers of the hosts.
-func (n *namespace) notify(notes []resvNote) {
+// notify hands notifications to all controllers of the hosts that are connected to a
+// namespace that has the reservation.
+func (r *reservation) notify(notes []resvNote) {
 	for _, note := range notes {
-		for _, c := range n.sub.controllers(func(c *controller) bool { return c.hostID == note.host }) {
-			c.mu.Lock()
-			told := c.events.resv.add(n.nsid, note.event)
-			c.mu.Unlock()
-			if told {
-				c.raise(eventResv)
-			}
+		for _, n := range *r.members.Load() {
+			n.notify(note)
+		}
+	}
+}
+
+func (n *namespace) notify(note resvNote) {
+	for _, c := range n.sub.controllers(func(c *controller) bool { return c.hostID == note.host && !c.forwards.Load() }) {
+		c.mu.Lock()
+		told := c.events.resv.add(n.nsid, note.event)
+		c.mu.Unlock()
+		if told {
+			c.raise(eventResv)
 		}
 	}
 }

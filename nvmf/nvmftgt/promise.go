@@ -4,6 +4,8 @@ import (
 	"math"
 	"math/bits"
 
+	"github.com/google/uuid"
+
 	"github.com/virtual-disk-array/vda/bdev"
 	"github.com/virtual-disk-array/vda/nvme"
 )
@@ -104,7 +106,7 @@ var promises = []promise{
 		ns:   func(_ *namespace, _ *bdev.Info, d *nvme.NamespaceData) { d.RESCAP |= nvme.RESCAPAll }},
 	{name: "RESCAP 0: reservations outlive the process", on: (*Subsystem).reserves, ns: func(n *namespace,
 		_ *bdev.Info, d *nvme.NamespaceData) {
-		if n.resv.file != nil {
+		if r := n.resv.Load(); r.file != nil || r.id != uuid.Nil {
 			d.RESCAP |= nvme.RESCAPPersistent
 		}
 	}},

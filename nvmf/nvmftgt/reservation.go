@@ -11,21 +11,26 @@ import (
 	"github.com/virtual-disk-array/vda/nvme"
 )
 
-// reservation is a namespace's persistent reservation (base 2.0, section
-// 8.19). The commands change it under mu; every I/O reads a snapshot. With a
-// file it outlives the process when a host asks for that (CPTPL); without, it
-// is lost with the process, which RESCAP says. A host that asks for it all the
-// same is registered, for Linux asks always.
+// reservation is a persistent reservation (base 2.0, section 8.19): a
+// namespace's own, or an array's, which all of its namespaces of the target
+// share (shared.go). The commands change it under mu, which may take as long as
+// it takes to write; every I/O reads a snapshot. A namespace's own outlives the process
+// with a file when a host asks for that (CPTPL); without, it is lost with the
+// process, which RESCAP says. A host that asks for it all the same is
+// registered, for Linux asks always.
 type reservation struct {
-	mu    sync.Mutex
-	gen   uint32
-	keep  bool                      // PTPL: file has what state has
-	file  *resvFile                 // nil: cannot be kept
-	state atomic.Pointer[resvState] // nil: nobody is registered
+	id   uuid.UUID // of an array's; zero: a namespace's own
+	mu   sync.Mutex
+	file *resvFile // nil: cannot be kept in one
+	// The present state; nil: as at first.
+	state   atomic.Pointer[resvState]
+	members atomic.Pointer[[]*namespace]
 }
 
 // resvState is never modified.
 type resvState struct {
+	gen    uint32
+	keep   bool // PTPL: the file has this state
 	regs   []registrant
 	typ    nvme.ReservationType // 0: no reservation
 	holder uuid.UUID            // of types that one host holds
@@ -41,11 +46,26 @@ type registrant struct {
 // maxRegistrants bounds the hosts registered at a namespace.
 const maxRegistrants = 256
 
+// most is how many hosts may be registered.
+func (r *reservation) most() int {
+	if r.id != uuid.Nil {
+		return sharedRegistrants
+	}
+	return maxRegistrants
+}
+
 // reserves reports whether the subsystem offers reservations. One whose
 // controller ids are a part of the range shares its namespaces with other
-// targets, which would not know of a reservation made here.
+// targets, which would not know of a reservation made here unless
+// SetReservations says how.
 func (s *Subsystem) reserves() bool {
-	return !s.discovery && s.cfg.MinCntlid == 1 && s.cfg.MaxCntlid == nvme.MaxCNTLID
+	if s.discovery {
+		return false
+	}
+	if c := s.resv.Load(); c != nil {
+		return c.Offered
+	}
+	return s.cfg.MinCntlid == 1 && s.cfg.MaxCntlid == nvme.MaxCNTLID
 }
 
 func (s *resvState) find(host uuid.UUID) int {
@@ -60,13 +80,29 @@ func (s *resvState) holds(host uuid.UUID) bool {
 	return s.typ != 0 && s.holder == host
 }
 
-// check is the status that a reservation gives to a host's command, or
-// Success.
-func (r *reservation) check(host uuid.UUID, op nvme.Opcode) nvme.Status {
-	s := r.state.Load()
-	if s == nil || s.typ == 0 {
+// hostID is the host that the command is of: the one that is connected, or the one for
+// which that passes it on; zero: it says none.
+func (c *cmd) hostID() uuid.UUID {
+	if ctrl := c.conn.ctrl; !ctrl.forwards.Load() {
+		return ctrl.hostID
+	}
+	return c.sqe.Host()
+}
+
+// conflict is the status that the namespace's reservation gives to a command of the kind
+// op, or Success. What another target is to judge passes.
+func (c *cmd) conflict(op nvme.Opcode) nvme.Status {
+	n := c.ns
+	s := n.resv.Load().state.Load()
+	if s == nil || s.typ == 0 || n.remote.Load() {
 		return nvme.Success
 	}
+	return s.check(c.hostID(), op)
+}
+
+// check is the status that a reservation gives to a host's command, or
+// Success.
+func (s *resvState) check(host uuid.UUID, op nvme.Opcode) nvme.Status {
 	var write bool
 	switch op {
 	case nvme.IOWrite, nvme.IOWriteZeroes, nvme.IODatasetManagement, nvme.IOFlush, nvme.IOWriteUncorrectable:
@@ -93,10 +129,13 @@ func (r *reservation) check(host uuid.UUID, op nvme.Opcode) nvme.Status {
 }
 
 // reserve executes a reservation command at the gate of its namespace.
-func (c *cmd) reserve(b *bdev.Batch) {
-	host := c.conn.ctrl.hostID
-	if host == uuid.Nil { // it names no host: any number of them could share a registration
+func (c *cmd) reserve(h *bdev.Handle, b *bdev.Batch) {
+	if c.hostID() == uuid.Nil { // it names no host: any number of them could share a registration
 		c.finish(nvme.HostIDNotSet|nvme.DNR, b)
+		return
+	}
+	if c.ns.remote.Load() {
+		c.passOn(h, b)
 		return
 	}
 	if c.sqe.Opcode() == nvme.IOResvReport {
@@ -111,98 +150,96 @@ func (c *cmd) reserve(b *bdev.Batch) {
 		c.finish(nvme.InvalidField|nvme.DNR, b)
 		return
 	}
-	if c.ns.resv.file == nil {
-		c.change(v, b)
-		return
-	}
-	go func() { // a file is written
+	// Outside of the gate: what is written may have to wait for somebody who waits until
+	// nobody is inside.
+	c.to(settling)
+	go func() {
 		var own bdev.Batch
-		c.conn.guarded(func() { c.change(v, &own) })
+		c.conn.guarded(func() { c.finish(c.change(v), &own) })
 		own.Flush()
 	}()
 }
 
 // change executes Reservation Register, Acquire or Release.
-func (c *cmd) change(v nvme.Reservation, b *bdev.Batch) {
-	host, r := c.conn.ctrl.hostID, &c.ns.resv
+func (c *cmd) change(v nvme.Reservation) nvme.Status {
+	host, n, r := c.hostID(), c.ns, c.ns.resv.Load()
+	var s nvme.Status
+	var notes []resvNote
+	preempted := false
 	switch c.sqe.Opcode() {
 	case nvme.IOResvRegister:
-		s, notes := r.register(v, host)
-		c.ns.notify(notes)
-		c.finish(s, b)
+		s, notes = r.register(n, v, host)
 	case nvme.IOResvRelease:
-		s, notes := r.release(v, host)
-		c.ns.notify(notes)
-		c.finish(s, b)
+		s, notes = r.release(n, v, host)
 	case nvme.IOResvAcquire:
-		s, notes, preempted := r.acquire(v, host)
-		c.ns.notify(notes)
-		if s != nvme.Success || !preempted || v.Action != nvme.ResvPreemptAbort {
-			c.finish(s, b)
-			return
-		}
-		// Preempt and abort: what the preempted hosts have under way is
-		// waited for; their later commands meet the reservation.
-		n := c.ns
-		c.to(settling)
-		go func() {
-			n.quiesce(nil)
-			var own bdev.Batch
-			c.finish(nvme.Success, &own)
-			own.Flush()
-		}()
+		s, notes, preempted = r.acquire(n, v, host)
 	}
+	r.notify(notes)
+	if s == nvme.Success && preempted && v.Action == nvme.ResvPreemptAbort {
+		// What the preempted hosts have under way is waited for, by whatever way it came;
+		// their later commands meet the reservation.
+		for _, m := range *r.members.Load() {
+			m.quiesce(nil)
+		}
+	}
+	return s
 }
 
-// edit applies f to a copy of the state and keeps it when f succeeds, in the
-// file first where there is one to be written. persist is what becomes of PTPL.
-// It returns what other hosts are to be told.
-func (r *reservation) edit(persist uint8, f func(s *resvState) nvme.Status) (nvme.Status, []resvNote) {
+// edit applies f to a copy of the state and keeps it when f succeeds, where it outlives
+// the process first. persist is what becomes of PTPL. n is the namespace by which the
+// change comes. It returns what other hosts are to be told.
+func (r *reservation) edit(n *namespace, persist uint8, f func(s *resvState) nvme.Status) (nvme.Status, []resvNote) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	var s resvState
-	if old := r.state.Load(); old != nil {
+	old := r.state.Load()
+	if old != nil {
 		s = *old
 		s.regs = slices.Clone(old.regs)
 	}
-	st := f(&s)
-	if st != nvme.Success {
+	if st := f(&s); st != nvme.Success {
 		return st, nil
 	}
-	keep := r.keep
-	if persist != nvme.PersistNoChange {
-		keep = persist == nvme.PersistKeep && r.file != nil
-	}
-	if keep || r.keep {
-		if err := r.file.save(keep, &s); err != nil {
-			r.file.log.Error("nvmf: a reservation cannot be kept", "file", r.file.path, "err", err)
-			return nvme.InternalError, nil
-		}
-	}
-	r.keep = keep
 	if s.counts {
-		r.gen++
+		s.gen++
 	}
 	notes := s.notes
 	s.notes, s.counts = nil, false
-	if len(s.regs) == 0 {
-		r.state.Store(nil)
-	} else {
-		r.state.Store(&s)
+	if st := r.save(n, persist, &s); st != nvme.Success {
+		return st, nil
 	}
+	r.state.Store(&s)
 	return nvme.Success, notes
+}
+
+// save has a new state outlive the process, where it is to.
+func (r *reservation) save(n *namespace, persist uint8, s *resvState) nvme.Status {
+	if r.id != uuid.Nil {
+		return n.keepRecord(s)
+	}
+	was := s.keep
+	if persist != nvme.PersistNoChange {
+		s.keep = persist == nvme.PersistKeep && r.file != nil
+	}
+	if s.keep || was {
+		if err := r.file.save(s); err != nil {
+			r.file.log.Error("nvmf: a reservation cannot be kept", "file", r.file.path, "err", err)
+			return nvme.InternalError
+		}
+	}
+	return nvme.Success
 }
 
 const resvConflict = nvme.ReservationConflict | nvme.DNR
 
-func (r *reservation) register(v nvme.Reservation, host uuid.UUID) (nvme.Status, []resvNote) {
-	if v.Persist == 1 { // reserved
+func (r *reservation) register(n *namespace, v nvme.Reservation, host uuid.UUID) (nvme.Status, []resvNote) {
+	if v.Persist == 1 || v.Persist == nvme.PersistNot && r.id != uuid.Nil { // reserved; an array's is kept always
 		return nvme.InvalidField | nvme.DNR, nil
 	}
 	if v.NewKey == 0 && v.Action != nvme.ResvUnregister { // means "no key"
 		return nvme.InvalidField | nvme.DNR, nil
 	}
-	return r.edit(v.Persist, func(s *resvState) nvme.Status {
+	return r.edit(n, v.Persist, func(s *resvState) nvme.Status {
 		i := s.find(host)
 		switch v.Action {
 		case nvme.ResvRegister:
@@ -210,7 +247,7 @@ func (r *reservation) register(v nvme.Reservation, host uuid.UUID) (nvme.Status,
 			case i >= 0 && s.regs[i].key != v.NewKey:
 				return resvConflict
 			case i >= 0:
-			case len(s.regs) >= maxRegistrants:
+			case len(s.regs) >= r.most():
 				return nvme.InternalError | nvme.DNR
 			default:
 				s.regs = append(s.regs, registrant{host: host, key: v.NewKey})
@@ -222,7 +259,7 @@ func (r *reservation) register(v nvme.Reservation, host uuid.UUID) (nvme.Status,
 			s.drop(i)
 		case nvme.ResvReplace:
 			switch {
-			case i < 0 && v.IgnoreKey && len(s.regs) < maxRegistrants:
+			case i < 0 && v.IgnoreKey && len(s.regs) < r.most():
 				s.regs = append(s.regs, registrant{host: host, key: v.NewKey})
 			case i < 0 || !v.IgnoreKey && s.regs[i].key != v.Key:
 				return resvConflict
@@ -252,8 +289,9 @@ func (s *resvState) drop(i int) {
 
 // acquire executes Reservation Acquire and reports whether somebody was
 // preempted.
-func (r *reservation) acquire(v nvme.Reservation, host uuid.UUID) (st nvme.Status, notes []resvNote, preempted bool) {
-	st, notes = r.edit(nvme.PersistNoChange, func(s *resvState) nvme.Status {
+func (r *reservation) acquire(n *namespace, v nvme.Reservation, host uuid.UUID) (st nvme.Status, notes []resvNote,
+	preempted bool) {
+	st, notes = r.edit(n, nvme.PersistNoChange, func(s *resvState) nvme.Status {
 		i := s.find(host)
 		switch {
 		case v.IgnoreKey || v.Type < nvme.WriteExclusive || v.Type > nvme.ExclusiveAccessAll || v.Action > nvme.ResvPreemptAbort:
@@ -323,8 +361,8 @@ func (s *resvState) preempt(v nvme.Reservation, host uuid.UUID, preempted *bool)
 	return nvme.Success
 }
 
-func (r *reservation) release(v nvme.Reservation, host uuid.UUID) (nvme.Status, []resvNote) {
-	return r.edit(nvme.PersistNoChange, func(s *resvState) nvme.Status {
+func (r *reservation) release(n *namespace, v nvme.Reservation, host uuid.UUID) (nvme.Status, []resvNote) {
+	return r.edit(n, nvme.PersistNoChange, func(s *resvState) nvme.Status {
 		i := s.find(host)
 		if v.IgnoreKey {
 			return nvme.InvalidField | nvme.DNR
@@ -362,12 +400,11 @@ func (c *cmd) reservationReport(b *bdev.Batch) {
 		c.finish(nvme.HostIDInconsistent|nvme.DNR, b)
 		return
 	}
-	r := &c.ns.resv
-	now := c.conn.sub.hostControllers()
-	r.mu.Lock()
-	out := nvme.ReservationStatus{Generation: r.gen, Persistent: r.keep}
+	r := c.ns.resv.Load()
+	now := r.hostControllers()
+	out := nvme.ReservationStatus{Persistent: r.id != uuid.Nil}
 	if s := r.state.Load(); s != nil {
-		out.Type = s.typ
+		out.Generation, out.Type, out.Persistent = s.gen, s.typ, out.Persistent || s.keep
 		for _, g := range s.regs {
 			id, connected := now[g.host]
 			if !connected {
@@ -376,7 +413,6 @@ func (c *cmd) reservationReport(b *bdev.Batch) {
 			out.Registrants = append(out.Registrants, nvme.Registrant{CNTLID: id, Holder: s.holds(g.host), HostID: g.host, Key: g.key})
 		}
 	}
-	r.mu.Unlock()
 	p := make([]byte, c.n)
 	copy(p, nvme.AppendReservationStatus(nil, out))
 	c.setData(p)
@@ -385,15 +421,21 @@ func (c *cmd) reservationReport(b *bdev.Batch) {
 }
 
 // hostControllers are the lowest controller ids of the hosts that are
-// connected now.
-func (s *Subsystem) hostControllers() map[uuid.UUID]uint16 {
+// connected now to a namespace of this target that has the reservation.
+func (r *reservation) hostControllers() map[uuid.UUID]uint16 {
+	out := map[uuid.UUID]uint16{}
+	for _, n := range *r.members.Load() {
+		n.sub.hostControllers(out)
+	}
+	return out
+}
+
+func (s *Subsystem) hostControllers(out map[uuid.UUID]uint16) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	out := map[uuid.UUID]uint16{}
 	for id, c := range s.ctrls {
-		if was, ok := out[c.hostID]; !ok || id < was {
+		if was, ok := out[c.hostID]; !c.forwards.Load() && (!ok || id < was) {
 			out[c.hostID] = id
 		}
 	}
-	return out
 }

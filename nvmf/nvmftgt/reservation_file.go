@@ -40,9 +40,9 @@ type resvFileRegistrant struct {
 
 // save replaces the file; it is on the medium when save returns. With keep
 // unset it says that there is nothing to restore.
-func (f *resvFile) save(keep bool, s *resvState) error {
-	j := resvFileJSON{Keep: keep, Bdev: f.bdev(), Registrants: []resvFileRegistrant{}}
-	if keep {
+func (f *resvFile) save(s *resvState) error {
+	j := resvFileJSON{Keep: s.keep, Bdev: f.bdev(), Registrants: []resvFileRegistrant{}}
+	if s.keep {
 		j.Type, j.Holder = s.typ, s.holder
 		if i := s.find(s.holder); i >= 0 {
 			j.HolderKey = s.regs[i].key
@@ -113,7 +113,7 @@ func (f *resvFile) load(r *reservation) error {
 	case j.Type > nvme.ExclusiveAccessAll:
 		return bad("%d is no type of reservations", j.Type)
 	}
-	s := &resvState{typ: j.Type, holder: j.Holder}
+	s := &resvState{keep: true, typ: j.Type, holder: j.Holder}
 	for _, g := range j.Registrants {
 		if g.Key == 0 || g.Host == uuid.Nil || s.find(g.Host) >= 0 {
 			return bad("registrant %s with key %d: it must have a key and be there once", g.Host, g.Key)
@@ -126,10 +126,7 @@ func (f *resvFile) load(r *reservation) error {
 	if s.typ != 0 && (len(s.regs) == 0 || !s.typ.AllRegistrants() && s.find(s.holder) < 0) {
 		return bad("nobody holds its reservation")
 	}
-	r.keep = true
-	if len(s.regs) > 0 {
-		r.state.Store(s)
-	}
+	r.state.Store(s)
 	return nil
 }
 
@@ -143,16 +140,15 @@ func (r *reservation) path() string {
 
 // kept reports whether the reservation outlives the process.
 func (r *reservation) kept() bool {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	return r.keep
+	s := r.state.Load()
+	return r.id != uuid.Nil || s != nil && s.keep
 }
 
-// moved is called when the namespace has another device: what is kept is about
+// moved is called when the namespace has another device: what is kept in a file is about
 // that one from now on.
-func (r *reservation) moved() {
-	if r.file != nil {
-		_, _ = r.edit(nvme.PersistNoChange, func(*resvState) nvme.Status { return nvme.Success }) // a failure is logged
+func (n *namespace) moved() {
+	if r := n.resv.Load(); r.file != nil {
+		_, _ = r.edit(n, nvme.PersistNoChange, func(*resvState) nvme.Status { return nvme.Success }) // a failure is logged
 	}
 }
 
@@ -163,13 +159,17 @@ func (s *Subsystem) persist(nsid uint32, keep bool) nvme.Status {
 		if n == nil || nsid != nvme.NSIDAll && n.nsid != nsid {
 			continue
 		}
-		how := nvme.PersistNot
+		how, r := nvme.PersistNot, n.resv.Load()
 		if keep {
-			if how = nvme.PersistKeep; n.resv.file == nil {
-				return nvme.FeatureNotChangeable | nvme.DNR
-			}
+			how = nvme.PersistKeep
 		}
-		if st, _ := n.resv.edit(how, func(*resvState) nvme.Status { return nvme.Success }); st != nvme.Success {
+		switch {
+		case r.id != uuid.Nil && keep: // it is, always
+			continue
+		case r.id != uuid.Nil, keep && r.file == nil:
+			return nvme.FeatureNotChangeable | nvme.DNR
+		}
+		if st, _ := r.edit(n, how, func(*resvState) nvme.Status { return nvme.Success }); st != nvme.Success {
 			return st
 		}
 	}

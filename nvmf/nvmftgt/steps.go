@@ -13,6 +13,7 @@ const (
 	stepDSM          // ranges to unmap
 	stepPair         // compare and write; no further request
 	stepFlush        // one namespace after another
+	stepReport       // a Reservation Report that another target answers; no further request
 )
 
 // stepper is the progress of such a command.
@@ -36,6 +37,11 @@ func (c *cmd) advance(s nvme.Status, b *bdev.Batch) {
 	switch {
 	case st.kind == stepNone, st.kind == stepPair:
 		c.finish(s, b)
+	case st.kind == stepReport:
+		if s == nvme.Success {
+			c.nameControllers()
+		}
+		c.finish(s, b)
 	case s != nvme.Success, st.kind != stepFlush && st.at >= st.end:
 		c.finish(s, b)
 	case c.conn.closing.Load():
@@ -44,7 +50,7 @@ func (c *cmd) advance(s nvme.Status, b *bdev.Batch) {
 		c.finish(nvme.AbortRequested, b)
 	case st.kind == stepFlush:
 		c.nextFlush(b)
-	case c.ns.gate.shut() || c.access() != nvme.Success:
+	case c.ns.gate.shut() || c.access() != nvme.Success || c.conflict(c.sqe.Opcode()) != nvme.Success:
 		c.submit(b) // the device is about to change, or the host may not reach it any more
 	case st.kind == stepDSM:
 		c.nextRange(b)

@@ -75,6 +75,7 @@ type Subsystem struct {
 	deleted   bool
 	changing  sync.Mutex // held through AddNamespace, RemoveNamespace, SwapNamespace
 
+	resv      atomic.Pointer[Reservations] // nil: each namespace has its own, if any
 	nss       atomic.Pointer[[]*namespace] // index is NSID-1, nil where none
 	lastGroup []atomic.Uint32              // ANA group that an NSID had last
 

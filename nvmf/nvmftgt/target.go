@@ -8,6 +8,8 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/google/uuid"
+
 	"github.com/virtual-disk-array/vda/bdev"
 	"github.com/virtual-disk-array/vda/nvme"
 	"github.com/virtual-disk-array/vda/nvmf/dhchap"
@@ -93,6 +95,9 @@ type Target struct {
 	retired   retired
 	portalIDs uint16
 	closed    bool
+
+	sharedMu sync.Mutex                 // below all others
+	shared   map[uuid.UUID]*reservation // of arrays
 
 	discovery   *Subsystem
 	genctr      atomic.Uint64 // generation of the discovery log

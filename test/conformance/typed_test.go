@@ -5,6 +5,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -317,6 +318,17 @@ func typedNvmf(t *testing.T, p *plane) {
 	single := p.VdaNvmfSetSingleAssociation(ctx, subNQN, true)
 	if p.kind == "spdk" && !spdk.IsMethodNotFound(single) || p.kind == "vda" && single != nil {
 		t.Errorf("vda_nvmf_set_single_association: %v", single)
+	}
+	id := "6b9f1e7a-3c52-4d0f-9b1e-2f4a8d7c6e51"
+	shared := spdk.NvmfReservations{ID: id, Offered: true, Forwarders: []string{hostNQN}}
+	resv, forget := p.VdaNvmfSetReservations(ctx, subNQN, shared), p.VdaNvmfForgetReservation(ctx, "M0", id)
+	if p.kind == "spdk" && (!spdk.IsMethodNotFound(resv) || !spdk.IsMethodNotFound(forget)) ||
+		p.kind == "vda" && (resv != nil || spdk.Code(forget) != jsonrpc.CodeInvalidParams) {
+		t.Errorf("vda_nvmf_set_reservations: %v; vda_nvmf_forget_reservation of a bdev that keeps none: %v", resv, forget)
+	}
+	if s := must[*spdk.NvmfSubsystem](t)(p.NvmfGetSubsystem(ctx, subNQN)); p.kind == "vda" && (s.Reservations == nil ||
+		s.Reservations.ID != id || !s.Reservations.Offered || !slices.Equal(s.Reservations.Forwarders, shared.Forwarders)) {
+		t.Errorf("reservations are shown as %+v", s.Reservations)
 	}
 	p.ok(p.NvmfSubsystemReplaceNS(ctx, subNQN, 1, spdk.NvmfNamespace{NSID: 1, BdevName: "M0", UUID: nsUUID}))
 	if s := must[*spdk.NvmfSubsystem](t)(p.NvmfGetSubsystem(ctx, subNQN)); len(s.Namespaces) != 1 || s.Namespaces[0].BdevName != "M0" {

@@ -8,6 +8,7 @@ import (
 	"slices"
 	"time"
 
+	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/proto"
@@ -17,6 +18,7 @@ import (
 	"github.com/virtual-disk-array/vda/disk"
 	"github.com/virtual-disk-array/vda/program"
 	"github.com/virtual-disk-array/vda/reason"
+	"github.com/virtual-disk-array/vda/rpc"
 	"github.com/virtual-disk-array/vda/spdk"
 )
 
@@ -133,6 +135,12 @@ func (n *Node) Heartbeat(ctx context.Context, req *apiv1.HeartbeatRequest) (*api
 		return 1
 	})
 	return reply, nil
+}
+
+// AnswerBeats answers heartbeats that come over a stream as heartbeat does.
+func AnswerBeats(stream grpc.BidiStreamingServer[apiv1.HeartbeatRequest, apiv1.HeartbeatReply],
+	heartbeat func(context.Context, *apiv1.HeartbeatRequest) (*apiv1.HeartbeatReply, error)) error {
+	return rpc.AnswerBeats(stream, heartbeat)
 }
 
 // CheckListener refuses a request that takes this node's data plane to listen

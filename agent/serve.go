@@ -25,7 +25,7 @@ import (
 // way at once: heartbeats of some milliseconds, and one sync at a time per
 // portal or monitor.
 var limits = rpc.Limits{Message: rpc.MaxAgentMessage, Memory: 128 << 20, Streams: 16, Calls: 64, Conns: 512,
-	First: []string{"Heartbeat", "Probe"}}
+	First: []string{"Heartbeat", "Probe"}, Lasting: []string{"Beats"}}
 
 // identityDir is the folder in Config.StateDir with who the agent is.
 const identityDir = "tls"
@@ -122,7 +122,7 @@ func (m Main) serve(ctx context.Context, lis net.Listener, svc Service, n *Node,
 		Authorize:   authorize,
 		Intercept:   both(learns(id, n.Log), refusals.Beats),
 		Log:         n.Log,
-		Quiet:       []string{"Heartbeat"},
+		Quiet:       []string{"Heartbeat", "Beats"},
 		Health:      func(context.Context) error { return n.Plane.Ready() },
 		Changed:     n.Plane.changed,
 		News:        n.news,

@@ -3,7 +3,8 @@
 //
 // Every node has a goroutine that sends a heartbeat each Period and waits for
 // the answer at most Timeout, which is shorter, so that a hung node is a
-// missed beat and never a stuck loop. What heartbeats find out is kept in
+// missed beat and never a stuck loop. Beats of a node share a stream (rpc.Beats), which one that
+// is not answered in time ends: a late answer is nobody's. What heartbeats find out is kept in
 // memory; only a change of health is written to SQL. The heartbeat asks the
 // data plane too: a hung data plane behind a healthy agent is a bad node.
 //

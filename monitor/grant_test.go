@@ -125,15 +125,42 @@ type muffled struct {
 	addr string
 }
 
-func (c *muffled) Heartbeat(ctx context.Context, r *apiv1.HeartbeatRequest, opts ...grpc.CallOption) (*apiv1.HeartbeatReply, error) {
+// hear returns an error when ctx ends while the agent is not heard.
+func (c *muffled) hear(ctx context.Context) error {
 	c.e.mu.Lock()
 	deaf := c.e.deaf[c.addr]
 	c.e.mu.Unlock()
-	if deaf {
-		<-ctx.Done()
-		return nil, status.FromContextError(ctx.Err()).Err()
+	if !deaf {
+		return nil
+	}
+	<-ctx.Done()
+	return status.FromContextError(ctx.Err()).Err()
+}
+
+func (c *muffled) Heartbeat(ctx context.Context, r *apiv1.HeartbeatRequest, opts ...grpc.CallOption) (*apiv1.HeartbeatReply, error) {
+	if err := c.hear(ctx); err != nil {
+		return nil, err
 	}
 	return c.CnAgentClient.Heartbeat(ctx, r, opts...)
+}
+
+type beatStream = grpc.BidiStreamingClient[apiv1.HeartbeatRequest, apiv1.HeartbeatReply]
+
+func (c *muffled) Beats(ctx context.Context, opts ...grpc.CallOption) (beatStream, error) {
+	s, err := c.CnAgentClient.Beats(ctx, opts...)
+	return muffledStream{s, c}, err
+}
+
+type muffledStream struct {
+	beatStream
+	c *muffled
+}
+
+func (s muffledStream) Recv() (*apiv1.HeartbeatReply, error) {
+	if err := s.c.hear(s.Context()); err != nil {
+		return nil, err
+	}
+	return s.beatStream.Recv()
 }
 
 type peer struct{ m *Monitor }

@@ -120,12 +120,17 @@ func (h hearing) Hear(ctx context.Context, req *apiv1.HearRequest) (*apiv1.HearR
 }
 
 func (m *Monitor) heartbeat(ctx context.Context, at vda.At, req *apiv1.HeartbeatRequest) (*apiv1.HeartbeatReply, error) {
-	agent, err := syncer.DialAgent(m.cfg.Dial, at)
+	agent, err := m.told(at, req)
 	if err != nil {
 		return nil, err
 	}
-	req.Security = member.Told(m.cfg.Identity)
 	return agent.Heartbeat(ctx, req)
+}
+
+// told is the agent that a heartbeat is for; the request says what it is to know of the cluster's security.
+func (m *Monitor) told(at vda.At, req *apiv1.HeartbeatRequest) (syncer.Agent, error) {
+	req.Security = member.Told(m.cfg.Identity)
+	return syncer.DialAgent(m.cfg.Dial, at)
 }
 
 // isAddress reports that other machines can be given a monitor's name as an

@@ -18,7 +18,7 @@ import (
 	"github.com/virtual-disk-array/vda/syncer"
 )
 
-// node watches one node. Its goroutine owns mem; view is written by the
+// node watches one node. Its goroutine owns mem and beats; view is written by the
 // monitor's.
 type node struct {
 	m    *Monitor
@@ -68,6 +68,7 @@ type node struct {
 	notingRefusals bool
 
 	mem        Memory
+	beats      rpc.Beats
 	heldAtBeat time.Duration // for how long the monitor had been held up when the last beat began
 }
 
@@ -88,6 +89,7 @@ func (n *node) state() (up, down bool) {
 // run sends heartbeats and carries out steps until ctx ends.
 func (n *node) run(ctx context.Context) {
 	defer close(n.done)
+	defer n.beats.Close()
 	n.heldAtBeat = n.m.pulse.heldUp(time.Now())
 	t := &n.m.cfg.Timing
 	// Nodes do not beat all at once.
@@ -172,7 +174,11 @@ func (n *node) beat(ctx context.Context) Beat {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	stop := n.m.pulse.timeout(t.Timeout, cancel)
-	reply, err := n.m.heartbeat(lenient{ctx, begin.Add(t.Timeout)}, n.at, req)
+	agent, err := n.m.told(n.at, req)
+	var reply *apiv1.HeartbeatReply
+	if err == nil {
+		reply, err = n.beats.Beat(lenient{ctx, begin.Add(t.Timeout)}, agent, req)
+	}
 	timedOut := stop()
 	now := time.Now()
 	if err == nil || n.mem.Misses+n.mem.Unsure == 0 { // else it is known that the node is silent

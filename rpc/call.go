@@ -194,7 +194,29 @@ func (s *server) stream(srv any, st grpc.ServerStream, info *grpc.StreamServerIn
 	if err := s.allowed(ctx); err != nil {
 		return err
 	}
+	one := &grpc.UnaryServerInfo{Server: srv, FullMethod: info.FullMethod}
+	ctx = context.WithValue(ctx, eachKey{}, eachMessage(func(ctx context.Context, req any, handle grpc.UnaryHandler) (any, error) {
+		return s.each(ctx, req, one, handle)
+	}))
 	return handle(srv, &stream{st, ctx})
+}
+
+// eachMessage handles one message of a stream, which is answered by another one, as a call with that request.
+type eachMessage func(ctx context.Context, req any, handle grpc.UnaryHandler) (any, error)
+
+// eachKey finds a stream's eachMessage in its context.
+type eachKey struct{}
+
+// each is eachMessage's: who calls is checked again, and the program's interceptor sees it.
+func (s *server) each(ctx context.Context, req any, info *grpc.UnaryServerInfo, handle grpc.UnaryHandler) (any, error) {
+	if c, _ := ctx.Value(callKey{}).(*call); c != nil {
+		c.g.touch(c)
+	}
+	next := func(ctx context.Context, req any) (any, error) { return s.authorize(ctx, req, info, handle) }
+	if s.cfg.Intercept == nil {
+		return next(ctx, req)
+	}
+	return s.ours(s.cfg.Intercept)(ctx, req, info, next)
 }
 
 // stream is a server's stream with a context of its own.

@@ -25,11 +25,14 @@ type Limits struct {
 	Message int // longest request, in bytes
 	Reply   int // longest reply, in bytes; default as Message
 	Streams int // calls under way per connection; default 64
-	Calls   int // calls under way on all connections, health aside; default 512. One address may have three quarters
+	Calls   int // calls under way on all connections, health and Lasting aside; default 512. One address may have three quarters
 	// First are methods, such as "Heartbeat", that are taken when Calls are under way, as
 	// many again: on them it hangs whether others may be.
 	First []string
-	Conns int // connections; default 1024. Never more than half of the process's descriptors
+	// Lasting are streams that stay open as their connections do, such as "Beats": they are counted as calls of the
+	// health service are, and not among Calls.
+	Lasting []string
+	Conns   int // connections; default 1024. Never more than half of the process's descriptors
 	// Memory bounds the bytes that the requests of all connections take, those
 	// being received and those that handlers have, decoded. Default 64 MiB.
 	Memory int64
@@ -60,7 +63,7 @@ type guard struct {
 	conns   map[string]*guardedConn // by connName
 	calls   int
 	peers   map[string]int // calls by address
-	watches int            // calls that are uncounted
+	watches int            // calls that last
 	counts  counts
 	said    map[string]time.Time // when each limit was last logged
 }
@@ -79,8 +82,8 @@ type counts struct {
 // logEvery is the shortest time between two log lines about the same limit.
 const logEvery = time.Minute
 
-// maxWatches is how many calls of the health service a connection may have under
-// way.
+// maxWatches is how many calls that last, of the health service and Lasting, a connection
+// may have under way.
 const maxWatches = 8
 
 // minPing is how often a client may ask whether the connection lives. Those of
@@ -168,8 +171,10 @@ func (g *guard) admit(ctx context.Context, info *tap.Info) (context.Context, err
 
 // call is a new call of method, whose connection's context ctx is.
 func (g *guard) call(ctx context.Context, method string) *call {
-	// Calls of the health service last as long as their connection.
-	c := &call{g: g, watch: strings.HasPrefix(method, "/grpc.health."), first: slices.Contains(g.limits.First, path.Base(method))}
+	// Calls of the health service last as long as their connection, too.
+	name := path.Base(method)
+	c := &call{g: g, watch: strings.HasPrefix(method, "/grpc.health.") || slices.Contains(g.limits.Lasting, name),
+		first: slices.Contains(g.limits.First, name)}
 	if c.conn, _ = ctx.Value(connKey{}).(*guardedConn); c.conn != nil {
 		c.peer, _, _ = net.SplitHostPort(c.conn.RemoteAddr().String())
 	}
@@ -206,14 +211,24 @@ func (g *guard) begin(c *call) error {
 	return nil
 }
 
-// beginWatch counts a call of the health service; the caller holds the lock.
+// touch notes that a call that lasts has been of use just now.
+func (g *guard) touch(c *call) {
+	if c.conn == nil {
+		return
+	}
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	c.conn.used, c.conn.since = true, time.Now()
+}
+
+// beginWatch counts a call that lasts; the caller holds the lock.
 func (g *guard) beginWatch(c *call) error {
 	if g.watches >= g.limits.Conns || c.conn != nil && c.conn.watches >= maxWatches {
 		g.counts.RefusedCalls++
-		g.say("watches", "calls of the health service are refused: as many as the limit are under way",
+		g.say("watches", "calls that last, of the health service or of heartbeats, are refused: as many as the limit are under way",
 			"limit", g.limits.Conns, "limit_per_connection", maxWatches)
 		return status.Errorf(codes.ResourceExhausted,
-			"%d calls of the health service are under way, at most %d of them per connection, which is the limit",
+			"%d calls that last, of the health service or of heartbeats, are under way, at most %d of them per connection, which is the limit",
 			g.limits.Conns, maxWatches)
 	}
 	g.watches++

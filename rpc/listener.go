@@ -22,10 +22,10 @@ type connKey struct{}
 type guardedConn struct {
 	net.Conn
 	g       *guard
-	calls   int       // under way, but for those of the health service
-	watches int       // calls of the health service under way
+	calls   int       // under way, but for those that last
+	watches int       // calls that last, under way
 	used    bool      // has made a call
-	since   time.Time // when it was accepted, or its last call ended
+	since   time.Time // when it was accepted, its last call ended, or one that lasts was of use
 	once    sync.Once
 }
 

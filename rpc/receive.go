@@ -75,7 +75,7 @@ type call struct {
 	g     *guard
 	conn  *guardedConn // nil when it is not known
 	peer  string       // address
-	watch bool         // is of the health service
+	watch bool         // lasts: is of the health service or of Limits.Lasting
 	first bool         // is of Limits.First
 
 	mu      sync.Mutex

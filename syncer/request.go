@@ -9,6 +9,7 @@ import (
 	"github.com/virtual-disk-array/vda"
 	apiv1 "github.com/virtual-disk-array/vda/api/v1"
 	"github.com/virtual-disk-array/vda/array"
+	"github.com/virtual-disk-array/vda/rpc"
 	"github.com/virtual-disk-array/vda/store"
 )
 
@@ -119,7 +120,7 @@ func (s *Syncer) build(ctx context.Context, n array.Node, base uint64) (*call, e
 
 // Agent is what the agents of both kinds of nodes can be asked.
 type Agent interface {
-	Heartbeat(ctx context.Context, in *apiv1.HeartbeatRequest, opts ...grpc.CallOption) (*apiv1.HeartbeatReply, error)
+	rpc.Beating
 	Orphans(ctx context.Context, in *apiv1.OrphansRequest, opts ...grpc.CallOption) (*apiv1.OrphansReply, error)
 }
 

@@ -7,6 +7,7 @@ import (
 	"testing"
 	"time"
 
+	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
@@ -33,6 +34,7 @@ type Agent interface {
 	// about: vds of a dn, controllers of a cn.
 	Sync(context.Context, Request) (*apiv1.SyncReply, error)
 	Heartbeat(context.Context, *apiv1.HeartbeatRequest) (*apiv1.HeartbeatReply, error)
+	Beats(grpc.BidiStreamingServer[apiv1.HeartbeatRequest, apiv1.HeartbeatReply]) error
 	// Orphans returns the ids of the orphans of that kind, sorted.
 	Orphans(context.Context, *apiv1.OrphansRequest) ([]string, error)
 	// Restart ends the agent's process and starts another on what it kept.
@@ -72,6 +74,7 @@ func Run(t *testing.T, start func(t *testing.T) Agent) {
 		{"allow_empty", allowEmpty},
 		{"far ahead", farAhead},
 		{"heartbeat", heartbeat},
+		{"beats", beats},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			s := &subject{T: t, a: start(t)}

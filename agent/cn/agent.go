@@ -140,6 +140,11 @@ func (a *Agent) Heartbeat(ctx context.Context, req *apiv1.HeartbeatRequest) (*ap
 	return reply, nil
 }
 
+// Beats is Heartbeat over a stream.
+func (a *Agent) Beats(stream grpc.BidiStreamingServer[apiv1.HeartbeatRequest, apiv1.HeartbeatReply]) error {
+	return agent.AnswerBeats(stream, a.Heartbeat)
+}
+
 // objects are controllers as package agent knows them.
 func objects(cntlrs iter.Seq[*apiv1.CntlrSpec]) iter.Seq[agent.Object] {
 	return func(yield func(agent.Object) bool) {

@@ -4,7 +4,10 @@ import (
 	"context"
 	"maps"
 
+	"google.golang.org/grpc"
+
 	"github.com/virtual-disk-array/vda"
+	"github.com/virtual-disk-array/vda/agent"
 	apiv1 "github.com/virtual-disk-array/vda/api/v1"
 )
 
@@ -58,4 +61,9 @@ func (a *Agent) Heartbeat(ctx context.Context, req *apiv1.HeartbeatRequest) (*ap
 	reply.VdEpochs = maps.Clone(a.epochs)
 	maps.DeleteFunc(reply.VdEpochs, func(_ string, epoch uint64) bool { return epoch == 0 })
 	return reply, nil
+}
+
+// Beats is Heartbeat over a stream.
+func (a *Agent) Beats(stream grpc.BidiStreamingServer[apiv1.HeartbeatRequest, apiv1.HeartbeatReply]) error {
+	return agent.AnswerBeats(stream, a.Heartbeat)
 }

@@ -400,6 +400,7 @@ type HeartbeatRequest struct {
 	// and has put those with these numbers there.
 	TakesRefusals bool     `protobuf:"varint,7,opt,name=takes_refusals,json=takesRefusals,proto3" json:"takes_refusals,omitempty"`
 	RefusalsTaken []uint64 `protobuf:"varint,8,rep,packed,name=refusals_taken,json=refusalsTaken,proto3" json:"refusals_taken,omitempty"`
+	WaitMs        uint32   `protobuf:"varint,9,opt,name=wait_ms,json=waitMs,proto3" json:"wait_ms,omitempty"` // over Beats: for how long the sender waits for the reply, which a call's deadline says
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -490,6 +491,13 @@ func (x *HeartbeatRequest) GetRefusalsTaken() []uint64 {
 	return nil
 }
 
+func (x *HeartbeatRequest) GetWaitMs() uint32 {
+	if x != nil {
+		return x.WaitMs
+	}
+	return 0
+}
+
 type HeartbeatReply struct {
 	state            protoimpl.MessageState `protogen:"open.v1"`
 	ClusterId        string                 `protobuf:"bytes,1,opt,name=cluster_id,json=clusterId,proto3" json:"cluster_id,omitempty"` // the cluster the node belongs to; empty when it is new
@@ -516,7 +524,9 @@ type HeartbeatReply struct {
 	Spaces       []*SpaceState  `protobuf:"bytes,60,rep,name=spaces,proto3" json:"spaces,omitempty"`                                 // of the arrays whose primary is here, as far as they are known; cn only
 	// What the agent has refused for who asked, and no monitor has taken yet: each
 	// is handed to one monitor, and to another one a minute later.
-	Refusals      []*Refusal `protobuf:"bytes,120,rep,name=refusals,proto3" json:"refusals,omitempty"`
+	Refusals []*Refusal `protobuf:"bytes,120,rep,name=refusals,proto3" json:"refusals,omitempty"`
+	// Over Beats: all but lease_stamp and refusals is as in the reply before, and is left out.
+	Same          bool `protobuf:"varint,130,opt,name=same,proto3" json:"same,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -682,6 +692,13 @@ func (x *HeartbeatReply) GetRefusals() []*Refusal {
 		return x.Refusals
 	}
 	return nil
+}
+
+func (x *HeartbeatReply) GetSame() bool {
+	if x != nil {
+		return x.Same
+	}
+	return false
 }
 
 // Refusal is a kind of call, or connection, that was refused, and how often.
@@ -4045,7 +4062,7 @@ const file_v1_agent_proto_rawDesc = "" +
 	"held_bytes\x18\v \x01(\x04R\theldBytes\x12\x1d\n" +
 	"\n" +
 	"size_bytes\x18n \x01(\x04R\tsizeBytes\x12,\n" +
-	"\x06rolled\x18\f \x01(\x0e2\x14.vda.v1.SnapRollbackR\x06rolled\"\xaf\x02\n" +
+	"\x06rolled\x18\f \x01(\x0e2\x14.vda.v1.SnapRollbackR\x06rolled\"\xc8\x02\n" +
 	"\x10HeartbeatRequest\x12\x1d\n" +
 	"\n" +
 	"cluster_id\x18\x01 \x01(\tR\tclusterId\x12\x17\n" +
@@ -4056,7 +4073,8 @@ const file_v1_agent_proto_rawDesc = "" +
 	"\x0elease_start_id\x18\x05 \x01(\tR\fleaseStartId\x123\n" +
 	"\bsecurity\x18\x06 \x01(\v2\x17.vda.v1.ClusterSecurityR\bsecurity\x12%\n" +
 	"\x0etakes_refusals\x18\a \x01(\bR\rtakesRefusals\x12%\n" +
-	"\x0erefusals_taken\x18\b \x03(\x04R\rrefusalsTaken\"\xd4\x06\n" +
+	"\x0erefusals_taken\x18\b \x03(\x04R\rrefusalsTaken\x12\x17\n" +
+	"\await_ms\x18\t \x01(\rR\x06waitMs\"\xe9\x06\n" +
 	"\x0eHeartbeatReply\x12\x1d\n" +
 	"\n" +
 	"cluster_id\x18\x01 \x01(\tR\tclusterId\x12\x18\n" +
@@ -4080,7 +4098,8 @@ const file_v1_agent_proto_rawDesc = "" +
 	"\bcan_auth\x18\x0f \x01(\bR\acanAuth\x12#\n" +
 	"\ragent_version\x18F \x01(\tR\fagentVersion\x12*\n" +
 	"\x06spaces\x18< \x03(\v2\x12.vda.v1.SpaceStateR\x06spaces\x12+\n" +
-	"\brefusals\x18x \x03(\v2\x0f.vda.v1.RefusalR\brefusals\x1a;\n" +
+	"\brefusals\x18x \x03(\v2\x0f.vda.v1.RefusalR\brefusals\x12\x13\n" +
+	"\x04same\x18\x82\x01 \x01(\bR\x04same\x1a;\n" +
 	"\rVdEpochsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\x04R\x05value:\x028\x01\"\xc1\x01\n" +
@@ -4409,14 +4428,16 @@ const file_v1_agent_proto_rawDesc = "" +
 	"\x14LEG_ROLE_UNSPECIFIED\x10\x00\x12\x13\n" +
 	"\x0fLEG_ROLE_MEMBER\x10\x01\x12\x13\n" +
 	"\x0fLEG_ROLE_TARGET\x10\x02\x12\x12\n" +
-	"\x0eLEG_ROLE_STALE\x10\x032\xf2\x01\n" +
+	"\x0eLEG_ROLE_STALE\x10\x032\xb1\x02\n" +
 	"\aDnAgent\x12=\n" +
-	"\tHeartbeat\x12\x18.vda.v1.HeartbeatRequest\x1a\x16.vda.v1.HeartbeatReply\x120\n" +
+	"\tHeartbeat\x12\x18.vda.v1.HeartbeatRequest\x1a\x16.vda.v1.HeartbeatReply\x12=\n" +
+	"\x05Beats\x12\x18.vda.v1.HeartbeatRequest\x1a\x16.vda.v1.HeartbeatReply(\x010\x01\x120\n" +
 	"\x04Sync\x12\x15.vda.v1.SyncDnRequest\x1a\x11.vda.v1.SyncReply\x127\n" +
 	"\aOrphans\x12\x16.vda.v1.OrphansRequest\x1a\x14.vda.v1.OrphansReply\x12=\n" +
-	"\tListDisks\x12\x18.vda.v1.ListDisksRequest\x1a\x16.vda.v1.ListDisksReply2\xd3\x03\n" +
+	"\tListDisks\x12\x18.vda.v1.ListDisksRequest\x1a\x16.vda.v1.ListDisksReply2\x92\x04\n" +
 	"\aCnAgent\x12=\n" +
-	"\tHeartbeat\x12\x18.vda.v1.HeartbeatRequest\x1a\x16.vda.v1.HeartbeatReply\x120\n" +
+	"\tHeartbeat\x12\x18.vda.v1.HeartbeatRequest\x1a\x16.vda.v1.HeartbeatReply\x12=\n" +
+	"\x05Beats\x12\x18.vda.v1.HeartbeatRequest\x1a\x16.vda.v1.HeartbeatReply(\x010\x01\x120\n" +
 	"\x04Sync\x12\x15.vda.v1.SyncCnRequest\x1a\x11.vda.v1.SyncReply\x127\n" +
 	"\aOrphans\x12\x16.vda.v1.OrphansRequest\x1a\x14.vda.v1.OrphansReply\x121\n" +
 	"\x05Probe\x12\x14.vda.v1.ProbeRequest\x1a\x12.vda.v1.ProbeReply\x127\n" +
@@ -4539,31 +4560,35 @@ var file_v1_agent_proto_depIdxs = []int32{
 	43, // 45: vda.v1.AuthHost.old:type_name -> vda.v1.AuthKeys
 	46, // 46: vda.v1.ListDisksReply.disks:type_name -> vda.v1.Disk
 	5,  // 47: vda.v1.DnAgent.Heartbeat:input_type -> vda.v1.HeartbeatRequest
-	27, // 48: vda.v1.DnAgent.Sync:input_type -> vda.v1.SyncDnRequest
-	19, // 49: vda.v1.DnAgent.Orphans:input_type -> vda.v1.OrphansRequest
-	44, // 50: vda.v1.DnAgent.ListDisks:input_type -> vda.v1.ListDisksRequest
-	5,  // 51: vda.v1.CnAgent.Heartbeat:input_type -> vda.v1.HeartbeatRequest
-	31, // 52: vda.v1.CnAgent.Sync:input_type -> vda.v1.SyncCnRequest
-	19, // 53: vda.v1.CnAgent.Orphans:input_type -> vda.v1.OrphansRequest
-	13, // 54: vda.v1.CnAgent.Probe:input_type -> vda.v1.ProbeRequest
-	21, // 55: vda.v1.CnAgent.StandBy:input_type -> vda.v1.StandByRequest
-	23, // 56: vda.v1.CnAgent.Scrub:input_type -> vda.v1.ScrubRequest
-	15, // 57: vda.v1.CnAgent.HoldSnap:input_type -> vda.v1.HoldSnapRequest
-	17, // 58: vda.v1.CnAgent.ReleaseSnap:input_type -> vda.v1.ReleaseSnapRequest
-	6,  // 59: vda.v1.DnAgent.Heartbeat:output_type -> vda.v1.HeartbeatReply
-	25, // 60: vda.v1.DnAgent.Sync:output_type -> vda.v1.SyncReply
-	20, // 61: vda.v1.DnAgent.Orphans:output_type -> vda.v1.OrphansReply
-	45, // 62: vda.v1.DnAgent.ListDisks:output_type -> vda.v1.ListDisksReply
-	6,  // 63: vda.v1.CnAgent.Heartbeat:output_type -> vda.v1.HeartbeatReply
-	25, // 64: vda.v1.CnAgent.Sync:output_type -> vda.v1.SyncReply
-	20, // 65: vda.v1.CnAgent.Orphans:output_type -> vda.v1.OrphansReply
-	14, // 66: vda.v1.CnAgent.Probe:output_type -> vda.v1.ProbeReply
-	22, // 67: vda.v1.CnAgent.StandBy:output_type -> vda.v1.StandByReply
-	24, // 68: vda.v1.CnAgent.Scrub:output_type -> vda.v1.ScrubReply
-	16, // 69: vda.v1.CnAgent.HoldSnap:output_type -> vda.v1.HoldSnapReply
-	18, // 70: vda.v1.CnAgent.ReleaseSnap:output_type -> vda.v1.ReleaseSnapReply
-	59, // [59:71] is the sub-list for method output_type
-	47, // [47:59] is the sub-list for method input_type
+	5,  // 48: vda.v1.DnAgent.Beats:input_type -> vda.v1.HeartbeatRequest
+	27, // 49: vda.v1.DnAgent.Sync:input_type -> vda.v1.SyncDnRequest
+	19, // 50: vda.v1.DnAgent.Orphans:input_type -> vda.v1.OrphansRequest
+	44, // 51: vda.v1.DnAgent.ListDisks:input_type -> vda.v1.ListDisksRequest
+	5,  // 52: vda.v1.CnAgent.Heartbeat:input_type -> vda.v1.HeartbeatRequest
+	5,  // 53: vda.v1.CnAgent.Beats:input_type -> vda.v1.HeartbeatRequest
+	31, // 54: vda.v1.CnAgent.Sync:input_type -> vda.v1.SyncCnRequest
+	19, // 55: vda.v1.CnAgent.Orphans:input_type -> vda.v1.OrphansRequest
+	13, // 56: vda.v1.CnAgent.Probe:input_type -> vda.v1.ProbeRequest
+	21, // 57: vda.v1.CnAgent.StandBy:input_type -> vda.v1.StandByRequest
+	23, // 58: vda.v1.CnAgent.Scrub:input_type -> vda.v1.ScrubRequest
+	15, // 59: vda.v1.CnAgent.HoldSnap:input_type -> vda.v1.HoldSnapRequest
+	17, // 60: vda.v1.CnAgent.ReleaseSnap:input_type -> vda.v1.ReleaseSnapRequest
+	6,  // 61: vda.v1.DnAgent.Heartbeat:output_type -> vda.v1.HeartbeatReply
+	6,  // 62: vda.v1.DnAgent.Beats:output_type -> vda.v1.HeartbeatReply
+	25, // 63: vda.v1.DnAgent.Sync:output_type -> vda.v1.SyncReply
+	20, // 64: vda.v1.DnAgent.Orphans:output_type -> vda.v1.OrphansReply
+	45, // 65: vda.v1.DnAgent.ListDisks:output_type -> vda.v1.ListDisksReply
+	6,  // 66: vda.v1.CnAgent.Heartbeat:output_type -> vda.v1.HeartbeatReply
+	6,  // 67: vda.v1.CnAgent.Beats:output_type -> vda.v1.HeartbeatReply
+	25, // 68: vda.v1.CnAgent.Sync:output_type -> vda.v1.SyncReply
+	20, // 69: vda.v1.CnAgent.Orphans:output_type -> vda.v1.OrphansReply
+	14, // 70: vda.v1.CnAgent.Probe:output_type -> vda.v1.ProbeReply
+	22, // 71: vda.v1.CnAgent.StandBy:output_type -> vda.v1.StandByReply
+	24, // 72: vda.v1.CnAgent.Scrub:output_type -> vda.v1.ScrubReply
+	16, // 73: vda.v1.CnAgent.HoldSnap:output_type -> vda.v1.HoldSnapReply
+	18, // 74: vda.v1.CnAgent.ReleaseSnap:output_type -> vda.v1.ReleaseSnapReply
+	61, // [61:75] is the sub-list for method output_type
+	47, // [47:61] is the sub-list for method input_type
 	47, // [47:47] is the sub-list for extension type_name
 	47, // [47:47] is the sub-list for extension extendee
 	0,  // [0:47] is the sub-list for field type_name

@@ -30,6 +30,7 @@ const _ = grpc.SupportPackageIsVersion9
 
 const (
 	DnAgent_Heartbeat_FullMethodName = "/vda.v1.DnAgent/Heartbeat"
+	DnAgent_Beats_FullMethodName     = "/vda.v1.DnAgent/Beats"
 	DnAgent_Sync_FullMethodName      = "/vda.v1.DnAgent/Sync"
 	DnAgent_Orphans_FullMethodName   = "/vda.v1.DnAgent/Orphans"
 	DnAgent_ListDisks_FullMethodName = "/vda.v1.DnAgent/ListDisks"
@@ -40,6 +41,11 @@ const (
 // For semantics around ctx use and closing/ending streaming RPCs, please refer to https://pkg.go.dev/google.golang.org/grpc/?tab=doc#ClientConn.NewStream.
 type DnAgentClient interface {
 	Heartbeat(ctx context.Context, in *HeartbeatRequest, opts ...grpc.CallOption) (*HeartbeatReply, error)
+	// Beats is Heartbeat over a stream that lasts, which costs both sides less: each request
+	// gets one reply before the next one is sent. A request that Heartbeat would answer with an
+	// error ends the stream with that error, and so does an agent that stops. Who calls is
+	// checked at each request.
+	Beats(ctx context.Context, opts ...grpc.CallOption) (grpc.BidiStreamingClient[HeartbeatRequest, HeartbeatReply], error)
 	Sync(ctx context.Context, in *SyncDnRequest, opts ...grpc.CallOption) (*SyncReply, error)
 	Orphans(ctx context.Context, in *OrphansRequest, opts ...grpc.CallOption) (*OrphansReply, error)
 	// ListDisks looks at the disks of the machine, and writes to none.
@@ -63,6 +69,19 @@ func (c *dnAgentClient) Heartbeat(ctx context.Context, in *HeartbeatRequest, opt
 	}
 	return out, nil
 }
+
+func (c *dnAgentClient) Beats(ctx context.Context, opts ...grpc.CallOption) (grpc.BidiStreamingClient[HeartbeatRequest, HeartbeatReply], error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	stream, err := c.cc.NewStream(ctx, &DnAgent_ServiceDesc.Streams[0], DnAgent_Beats_FullMethodName, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	x := &grpc.GenericClientStream[HeartbeatRequest, HeartbeatReply]{ClientStream: stream}
+	return x, nil
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type DnAgent_BeatsClient = grpc.BidiStreamingClient[HeartbeatRequest, HeartbeatReply]
 
 func (c *dnAgentClient) Sync(ctx context.Context, in *SyncDnRequest, opts ...grpc.CallOption) (*SyncReply, error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
@@ -99,6 +118,11 @@ func (c *dnAgentClient) ListDisks(ctx context.Context, in *ListDisksRequest, opt
 // for forward compatibility.
 type DnAgentServer interface {
 	Heartbeat(context.Context, *HeartbeatRequest) (*HeartbeatReply, error)
+	// Beats is Heartbeat over a stream that lasts, which costs both sides less: each request
+	// gets one reply before the next one is sent. A request that Heartbeat would answer with an
+	// error ends the stream with that error, and so does an agent that stops. Who calls is
+	// checked at each request.
+	Beats(grpc.BidiStreamingServer[HeartbeatRequest, HeartbeatReply]) error
 	Sync(context.Context, *SyncDnRequest) (*SyncReply, error)
 	Orphans(context.Context, *OrphansRequest) (*OrphansReply, error)
 	// ListDisks looks at the disks of the machine, and writes to none.
@@ -115,6 +139,9 @@ type UnimplementedDnAgentServer struct{}
 
 func (UnimplementedDnAgentServer) Heartbeat(context.Context, *HeartbeatRequest) (*HeartbeatReply, error) {
 	return nil, status.Error(codes.Unimplemented, "method Heartbeat not implemented")
+}
+func (UnimplementedDnAgentServer) Beats(grpc.BidiStreamingServer[HeartbeatRequest, HeartbeatReply]) error {
+	return status.Error(codes.Unimplemented, "method Beats not implemented")
 }
 func (UnimplementedDnAgentServer) Sync(context.Context, *SyncDnRequest) (*SyncReply, error) {
 	return nil, status.Error(codes.Unimplemented, "method Sync not implemented")
@@ -163,6 +190,13 @@ func _DnAgent_Heartbeat_Handler(srv interface{}, ctx context.Context, dec func(i
 	}
 	return interceptor(ctx, in, info, handler)
 }
+
+func _DnAgent_Beats_Handler(srv interface{}, stream grpc.ServerStream) error {
+	return srv.(DnAgentServer).Beats(&grpc.GenericServerStream[HeartbeatRequest, HeartbeatReply]{ServerStream: stream})
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type DnAgent_BeatsServer = grpc.BidiStreamingServer[HeartbeatRequest, HeartbeatReply]
 
 func _DnAgent_Sync_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
 	in := new(SyncDnRequest)
@@ -242,12 +276,20 @@ var DnAgent_ServiceDesc = grpc.ServiceDesc{
 			Handler:    _DnAgent_ListDisks_Handler,
 		},
 	},
-	Streams:  []grpc.StreamDesc{},
+	Streams: []grpc.StreamDesc{
+		{
+			StreamName:    "Beats",
+			Handler:       _DnAgent_Beats_Handler,
+			ServerStreams: true,
+			ClientStreams: true,
+		},
+	},
 	Metadata: "v1/agent.proto",
 }
 
 const (
 	CnAgent_Heartbeat_FullMethodName   = "/vda.v1.CnAgent/Heartbeat"
+	CnAgent_Beats_FullMethodName       = "/vda.v1.CnAgent/Beats"
 	CnAgent_Sync_FullMethodName        = "/vda.v1.CnAgent/Sync"
 	CnAgent_Orphans_FullMethodName     = "/vda.v1.CnAgent/Orphans"
 	CnAgent_Probe_FullMethodName       = "/vda.v1.CnAgent/Probe"
@@ -262,6 +304,8 @@ const (
 // For semantics around ctx use and closing/ending streaming RPCs, please refer to https://pkg.go.dev/google.golang.org/grpc/?tab=doc#ClientConn.NewStream.
 type CnAgentClient interface {
 	Heartbeat(ctx context.Context, in *HeartbeatRequest, opts ...grpc.CallOption) (*HeartbeatReply, error)
+	// Beats is DnAgent's.
+	Beats(ctx context.Context, opts ...grpc.CallOption) (grpc.BidiStreamingClient[HeartbeatRequest, HeartbeatReply], error)
 	Sync(ctx context.Context, in *SyncCnRequest, opts ...grpc.CallOption) (*SyncReply, error)
 	Orphans(ctx context.Context, in *OrphansRequest, opts ...grpc.CallOption) (*OrphansReply, error)
 	// Probe tries TCP connections from this node to data planes and changes
@@ -301,6 +345,19 @@ func (c *cnAgentClient) Heartbeat(ctx context.Context, in *HeartbeatRequest, opt
 	}
 	return out, nil
 }
+
+func (c *cnAgentClient) Beats(ctx context.Context, opts ...grpc.CallOption) (grpc.BidiStreamingClient[HeartbeatRequest, HeartbeatReply], error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	stream, err := c.cc.NewStream(ctx, &CnAgent_ServiceDesc.Streams[0], CnAgent_Beats_FullMethodName, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	x := &grpc.GenericClientStream[HeartbeatRequest, HeartbeatReply]{ClientStream: stream}
+	return x, nil
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type CnAgent_BeatsClient = grpc.BidiStreamingClient[HeartbeatRequest, HeartbeatReply]
 
 func (c *cnAgentClient) Sync(ctx context.Context, in *SyncCnRequest, opts ...grpc.CallOption) (*SyncReply, error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
@@ -377,6 +434,8 @@ func (c *cnAgentClient) ReleaseSnap(ctx context.Context, in *ReleaseSnapRequest,
 // for forward compatibility.
 type CnAgentServer interface {
 	Heartbeat(context.Context, *HeartbeatRequest) (*HeartbeatReply, error)
+	// Beats is DnAgent's.
+	Beats(grpc.BidiStreamingServer[HeartbeatRequest, HeartbeatReply]) error
 	Sync(context.Context, *SyncCnRequest) (*SyncReply, error)
 	Orphans(context.Context, *OrphansRequest) (*OrphansReply, error)
 	// Probe tries TCP connections from this node to data planes and changes
@@ -409,6 +468,9 @@ type UnimplementedCnAgentServer struct{}
 
 func (UnimplementedCnAgentServer) Heartbeat(context.Context, *HeartbeatRequest) (*HeartbeatReply, error) {
 	return nil, status.Error(codes.Unimplemented, "method Heartbeat not implemented")
+}
+func (UnimplementedCnAgentServer) Beats(grpc.BidiStreamingServer[HeartbeatRequest, HeartbeatReply]) error {
+	return status.Error(codes.Unimplemented, "method Beats not implemented")
 }
 func (UnimplementedCnAgentServer) Sync(context.Context, *SyncCnRequest) (*SyncReply, error) {
 	return nil, status.Error(codes.Unimplemented, "method Sync not implemented")
@@ -469,6 +531,13 @@ func _CnAgent_Heartbeat_Handler(srv interface{}, ctx context.Context, dec func(i
 	}
 	return interceptor(ctx, in, info, handler)
 }
+
+func _CnAgent_Beats_Handler(srv interface{}, stream grpc.ServerStream) error {
+	return srv.(CnAgentServer).Beats(&grpc.GenericServerStream[HeartbeatRequest, HeartbeatReply]{ServerStream: stream})
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type CnAgent_BeatsServer = grpc.BidiStreamingServer[HeartbeatRequest, HeartbeatReply]
 
 func _CnAgent_Sync_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
 	in := new(SyncCnRequest)
@@ -636,6 +705,13 @@ var CnAgent_ServiceDesc = grpc.ServiceDesc{
 			Handler:    _CnAgent_ReleaseSnap_Handler,
 		},
 	},
-	Streams:  []grpc.StreamDesc{},
+	Streams: []grpc.StreamDesc{
+		{
+			StreamName:    "Beats",
+			Handler:       _CnAgent_Beats_Handler,
+			ServerStreams: true,
+			ClientStreams: true,
+		},
+	},
 	Metadata: "v1/agent.proto",
 }

@@ -15,6 +15,7 @@ import (
 	"google.golang.org/grpc/test/bufconn"
 
 	apiv1 "github.com/virtual-disk-array/vda/api/v1"
+	"github.com/virtual-disk-array/vda/rpc"
 )
 
 // Agent is a dn's or a cn's agent, whichever is asked.
@@ -33,6 +34,7 @@ type Agent struct {
 	planeDim bool
 	leased   time.Time // until when
 	born     time.Time // what lease stamps count from
+	streams  int       // of heartbeats that were opened
 	lost     []*apiv1.Unreached
 	mirrors  []*apiv1.MirrorState
 	spaces   []*apiv1.SpaceState
@@ -114,6 +116,16 @@ func (s cnServer) Heartbeat(ctx context.Context, r *apiv1.HeartbeatRequest) (*ap
 	s.a.lease(r, reply)
 	reply.CanMirror, reply.CanAuth = !s.a.plain, !s.a.plain
 	return reply, nil
+}
+
+func (s dnServer) Beats(stream grpc.BidiStreamingServer[apiv1.HeartbeatRequest, apiv1.HeartbeatReply]) error {
+	s.a.locked(func() { s.a.streams++ })
+	return rpc.AnswerBeats(stream, s.Heartbeat)
+}
+
+func (s cnServer) Beats(stream grpc.BidiStreamingServer[apiv1.HeartbeatRequest, apiv1.HeartbeatReply]) error {
+	s.a.locked(func() { s.a.streams++ })
+	return rpc.AnswerBeats(stream, s.Heartbeat)
 }
 
 // heartbeat answers with what is wrong now.

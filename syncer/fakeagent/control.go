@@ -119,6 +119,12 @@ func (a *Agent) Ail(id, why string) {
 	a.locked(func() { a.set.done[id] = why != "" })
 }
 
+// Streams is how many streams of heartbeats were opened.
+func (a *Agent) Streams() (n int) {
+	a.locked(func() { n = a.streams })
+	return n
+}
+
 // LeasedUntil is when the last lease that the agent was given ends.
 func (a *Agent) LeasedUntil() (until time.Time) {
 	a.locked(func() { until = a.leased })

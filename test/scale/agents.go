@@ -206,6 +206,14 @@ func (s dnServer) Sync(ctx context.Context, r *apiv1.SyncDnRequest) (*apiv1.Sync
 	return s.of(ctx).Dn().Sync(ctx, r)
 }
 
+func (s dnServer) Beats(stream grpc.BidiStreamingServer[apiv1.HeartbeatRequest, apiv1.HeartbeatReply]) error {
+	return s.of(stream.Context()).Dn().Beats(stream)
+}
+
+func (s cnServer) Beats(stream grpc.BidiStreamingServer[apiv1.HeartbeatRequest, apiv1.HeartbeatReply]) error {
+	return s.of(stream.Context()).Cn().Beats(stream)
+}
+
 func (s cnServer) Heartbeat(ctx context.Context, r *apiv1.HeartbeatRequest) (*apiv1.HeartbeatReply, error) {
 	return s.of(ctx).Cn().Heartbeat(ctx, r)
 }

@@ -100,7 +100,7 @@ func statusText(w io.Writer, reply proto.Message) {
 		if version == "" {
 			version = "not known"
 		}
-		rows = append(rows, []any{v.Component, v.Cnt, version})
+		rows = append(rows, []any{component(v.Component), v.Cnt, version})
 	}
 	section(w, "Versions", rows)
 }
@@ -141,10 +141,13 @@ func versionText(w io.Writer, reply proto.Message) {
 		if version == "" {
 			version = "not known: " + v.Problem
 		}
-		fmt.Fprintf(t, "%s\t%s\t%s\n", v.Component, name, version)
+		fmt.Fprintf(t, "%s\t%s\t%s\n", component(v.Component), name, version)
 	}
 	t.Flush() // as far as w takes it
 }
+
+// component is a kind of program as people say it: "dn agent", "data plane".
+func component(name string) string { return strings.ReplaceAll(name, "_", " ") }
 
 // count is a number of things in words.
 func count(n uint32, thing string) string {

@@ -99,7 +99,7 @@ func TestPoint12Version(t *testing.T) {
 	c, u := well(t)
 	c.Agent("cn1:9820").Stop()
 	out, _ := u.ok("version")
-	for _, want := range []string{"client", "portal", "monitor", "dn_agent    dn0:9720", "cn_agent    cn0:9820", "data_plane",
+	for _, want := range []string{"client", "portal", "monitor", "dn agent    dn0:9720", "cn agent    cn0:9820", "data plane",
 		"commit ", "not known: "} {
 		if !strings.Contains(out, want) {
 			t.Errorf("version does not show %q:\n%s", want, out)

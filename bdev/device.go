@@ -61,8 +61,8 @@ type Thin interface {
 	Used() (blocks uint64, ok bool)
 }
 
-// Keeper is a Device that keeps small records beside its data, on the same media:
-// whoever may write there may keep, and opens what it kept elsewhere with the data.
+// Keeper is a Device that keeps small records beside its data, on the same media: they
+// are wherever the data are opened next.
 // They are no part of the data: a snapshot has none of them.
 type Keeper interface {
 	// Keep replaces the record of a name, which is on the media when it returns. It

@@ -28,8 +28,8 @@ func subsystemMethods() []*Method {
 		method("vda_nvmf_set_single_association", "Says whether a host has one association with a subsystem at most: when it connects "+
 			"again, the one before ends and its I/O settles, also where the network has not told that it was given up.",
 			setSingleAssociation, nvmfStyle),
-		method("vda_nvmf_set_reservations", "Has a subsystem take part in the reservations of an array that several targets or subsystems export. "+
-			"The target that has the array's lvol keeps them on its media, those on the media are in force from the first command on, and "+
+		method("vda_nvmf_set_reservations", "Has a subsystem take part in the reservations of an array that several targets or subsystems "+
+			"export. The target that has the array's lvol keeps them on its media, those on the media are in force from the first command on, and "+
 			"others pass reservation commands on to it.", setReservations, nvmfStyle, slow),
 		method("vda_nvmf_forget_reservation", "Removes the reservation that vda_nvmf_set_reservations has kept beside the data of an lvol.",
 			forgetReservation, slow),

@@ -155,7 +155,8 @@ func (d *disk) setIOPaths(l []*ioPath) bool {
 	d.list.Store(&l)
 	i := l[0].ns.Identity()
 	info := &bdev.Info{Name: d.name, Aliases: nil, Product: "NVMe disk", UUID: d.uuid, BlockSize: i.BlockSize, Blocks: i.Blocks,
-		Align: 1, UnmapZeroes: i.Zeroes, OptimalIO: i.OptimalIO, UnmapUnit: i.UnmapUnit, Ops: bdev.Ops(bdev.OpRead, bdev.OpWrite, bdev.OpFlush, bdev.OpNVMeIO)}
+		Align: 1, UnmapZeroes: i.Zeroes, OptimalIO: i.OptimalIO, UnmapUnit: i.UnmapUnit,
+		Ops: bdev.Ops(bdev.OpRead, bdev.OpWrite, bdev.OpFlush, bdev.OpNVMeIO)}
 	if len(l) == 1 {
 		info.Epoch = i.Epoch
 	}

@@ -47,7 +47,7 @@
 //	entering ─> held ─> entering                during a swap of the device
 //	entering ─> replying                        ANA, a reservation, no device
 //	starting ─> waiting ─> entering             a read without a buffer
-//	starting ─> settling ─> replying            Preempt and Abort: outside, and counted, until those inside have ended
+//	starting ─> settling ─> replying            a reservation is changed: outside, and counted, also until those inside have ended
 //	starting ─> replying, entering              nothing for the device to do; Flush of all goes on
 //	away     ─> entering                        Flush of the next namespace; the rest, when the device changes
 //	away     ─> showing ─> free                 the reply is the device's own memory: inside until it is sent

@@ -337,7 +337,8 @@ func TestCommandsArePassedOn(t *testing.T) {
 	o.mu.Unlock()
 	p := w.reportPage()
 	got, err := nvme.DecodeReservationStatus(p)
-	if err != nil || got.Generation != 7 || len(got.Registrants) != 2 || got.Registrants[0].CNTLID != cntlid || got.Registrants[1].CNTLID != 17 {
+	if err != nil || got.Generation != 7 || len(got.Registrants) != 2 ||
+		got.Registrants[0].CNTLID != cntlid || got.Registrants[1].CNTLID != 17 {
 		t.Errorf("report %+v, %v; this controller is %d", got, err, cntlid)
 	}
 

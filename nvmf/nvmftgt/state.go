@@ -25,7 +25,7 @@ const (
 	entering               // at the gate of its namespace
 	starting               // inside; about to be handed to the device
 	away                   // the device has it: only the device can say that it is over
-	settling               // Preempt and Abort: outside again, while those inside end
+	settling               // a reservation is changed: outside again, also while those inside end
 	replying               // its answer is queued or being sent
 	showing                // the same, and the answer is sent from the device's own memory
 	dropped                // over without an answer: the connection is closing

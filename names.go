@@ -20,16 +20,17 @@ const (
 	VDPrefix = "vda-vd-" // and the vd's id: its lvol; on a cn, the controller that reaches it
 
 	// On a controller node, each with an id behind it.
-	MirrorPrefix = "vda-mir-"  // mirror of a column's vds
-	GrpPrefix    = "vda-grp-"  // raid of a group's vds, or of its mirrors
-	DAPrefix     = "vda-da-"   // what the lvstore lies on, and the lvstore
-	VolPrefix    = "vda-vol-"  // the volume's alias
-	SnapPrefix   = "vda-snap-" // a snapshot's alias
-	NewVolPrefix = "vda-new-"  // alias of what is about to be the volume, by the snapshot that it is rolled back to
-	OldVolPrefix = "vda-old-"  // alias of what was the volume before
-	ProxyPrefix  = "vda-px-"   // a secondary's controller to the exporter on the primary
-	LinkPrefix   = "vda-link-" // an exporter's controller to the one before it
-	SourcePrefix = "vda-src-"  // a clone's controller to the exporter that it is copied from, by the clone
+	MirrorPrefix = "vda-mir-"   // mirror of a column's vds
+	GrpPrefix    = "vda-grp-"   // raid of a group's vds, or of its mirrors
+	DAPrefix     = "vda-da-"    // what the lvstore lies on, and the lvstore
+	VolPrefix    = "vda-vol-"   // the volume's alias
+	SnapPrefix   = "vda-snap-"  // a snapshot's alias
+	WSnapPrefix  = "vda-wsnap-" // a writable snapshot's alias
+	NewVolPrefix = "vda-new-"   // alias of what is about to be the volume, by the snapshot that it is rolled back to
+	OldVolPrefix = "vda-old-"   // alias of what was the volume before
+	ProxyPrefix  = "vda-px-"    // a secondary's controller to the exporter on the primary
+	LinkPrefix   = "vda-link-"  // an exporter's controller to the one before it
+	SourcePrefix = "vda-src-"   // a clone's controller to the exporter that it is copied from, by the clone
 
 	// NQN prefixes.
 	VDNQNPrefix  = NQNPrefix + VDPrefix

@@ -65,10 +65,13 @@ func (r SnapRollback) String() string {
 
 // Snap is a snapshot of a disk array: what was on it at one moment.
 type Snap struct {
-	ID    string
-	DAID  string
-	Name  string // unique in its array
-	State SnapState
+	ID   string
+	DAID string
+	Name string // unique in its array
+	// CloneOf is the id of the snapshot that a writable one is a clone of, in the array's lvstore;
+	// "" for one that shows what was on the array at one moment, and takes no writes.
+	CloneOf string
+	State   SnapState
 	// Together is the same for snapshots that several arrays have of one instant; "" for others.
 	Together string
 	// Rollback is of the array to this snapshot. One of an array's snapshots has one at most.
@@ -87,6 +90,18 @@ const TogetherTime = 2 * time.Minute
 
 // Live reports that users see the snapshot.
 func (s *Snap) Live() bool { return s.State != SnapDeleting }
+
+// Writable reports that hosts may write to the snapshot.
+func (s *Snap) Writable() bool { return s.CloneOf != "" }
+
+// Claims is how many bytes of its physical size an array that is not thin needs for the
+// snapshot: what it holds, or, as hosts may write to all of it, what it may come to hold.
+func (s *Snap) Claims() uint64 {
+	if s.Writable() {
+		return max(s.Size, s.Held)
+	}
+	return s.Held
+}
 
 // Validate checks what a user has said of a new snapshot; the fields of its error
 // are those of CreateSnapRequest.

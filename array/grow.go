@@ -63,11 +63,11 @@ func roomBesideSnaps(tx store.Reader, da *vda.DA, size uint64, refuse func(strin
 	}
 	held := uint64(0)
 	for i := range snaps {
-		held += snaps[i].Held
+		held += snaps[i].Claims()
 	}
 	if size+held > da.PhysicalSize {
-		return refuse("da_size is %d bytes, and of physical_size, %d bytes, its snapshots hold %d (snap list); delete some, or grow to "+
-			"%d at most", size, da.PhysicalSize, held, max(da.PhysicalSize-min(held, da.PhysicalSize), da.Size))
+		return refuse("da_size is %d bytes, and of physical_size, %d bytes, its snapshots hold %d, writable ones at their full size (snap "+
+			"list); delete some, or grow to %d at most", size, da.PhysicalSize, held, max(da.PhysicalSize-min(held, da.PhysicalSize), da.Size))
 	}
 	return nil
 }

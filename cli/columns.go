@@ -183,6 +183,7 @@ var columns = map[protoreflect.Name][]column{
 		col("STATE", func(m *apiv1.SnapMsg) string { return either(m.Error, "error", m.State) }),
 		col("SIZE", func(m *apiv1.SnapMsg) string { return short(m.DaSize) }),
 		col("HOLDS", func(m *apiv1.SnapMsg) string { return short(m.HeldSize) }),
+		col("WRITABLE", func(m *apiv1.SnapMsg) string { return either(m.Writable, "of "+m.FromSnap, "") }),
 		col("AGE", func(m *apiv1.SnapMsg) string { return ageOf(m.SnapId) }),
 		col("PROBLEM", func(m *apiv1.SnapMsg) string { return problem(m.Error, m.ErrorMsg, m.ErrorTime) }),
 		wide(col("ID", (*apiv1.SnapMsg).GetSnapId)),

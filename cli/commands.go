@@ -307,12 +307,16 @@ var commands = []command{
 			"needs as much free as its size: make it with a larger\n--physical-size.\n\nSnapshots of several arrays show one instant: " +
 			"what was " +
 			"written to one after a write\nto another had been acknowledged is there only with that. The I/O of all is held\nmeanwhile: " +
-			"pause_usec is for how long.",
-		example: "  vda_cli snap create --da-name da0 --snap-name monday\n  vda_cli snap create --da-name da0,da1 --snap-name monday",
+			"pause_usec is for how long.\n\nWith --from-snap the snapshot is writable: a clone of that one, within the array. It is\n" +
+			"there at once, takes clusters " +
+			"of the physical size only for what is written to it, and is\nexported as any snapshot (exp create --snap-name).",
+		example: "  vda_cli snap create --da-name da0 --snap-name monday\n  vda_cli snap create --da-name da0,da1 --snap-name monday\n" +
+			"  vda_cli snap create --da-name da0 --snap-name try --from-snap monday",
 		flags: with([]flag{{name: "da-name", required: true, usage: "`NAME` of the disk array, or of several, with commas between: " +
-			"all are snapshotted\nat one instant"}, snapName}, newTags...)},
+			"all are snapshotted\nat one instant"}, snapName, {name: "from-snap", usage: "`NAME` of a snapshot of the array that the new one " +
+			"begins with, and that hosts may write to; it shows\nwhat is on the array now, and takes no writes, when not given"}}, newTags...)},
 	{noun: "snap", verb: "delete", method: "DeleteSnap", wait: &deletedSnap, short: "Delete a snapshot that no exporter shows",
-		long:    "\nSnapshots are deleted in any order: the others keep what they share with it.",
+		long:    "\nSnapshots are deleted in any order: the others keep what they share with it. Writable\nones that were made of it go first.",
 		example: "  vda_cli snap delete --da-name da0 --snap-name monday", flags: []flag{daName, snapName}},
 	{noun: "snap", verb: "rollback", method: "RollbackSnap", short: "Make a disk array what a snapshot of it shows",
 		long: "\nWhat was written to the array since is lost; snapshots, later ones too, stay. The\narray has to be without exporters " +
@@ -333,7 +337,8 @@ var commands = []command{
 		flags: with([]flag{daName, expName,
 			{name: "initiator-nqn", required: true, usage: "`NQN` of the host, the only one that is let in until exp modify adds " +
 				"others; see /etc/nvme/hostnqn there"},
-			{name: "snap-name", usage: "`NAME` of the snapshot to export, which takes no writes; the live array when not given"},
+			{name: "snap-name", usage: "`NAME` of the snapshot to export, which takes no writes unless it is a writable one; the live array " +
+				"when not given"},
 			{name: "dhchap-key-file", field: "dhchap_key", syntax: secretFile, usage: "`FILE` with the key by which the host has to " +
 				"authenticate " +
 				"(nvme gen-dhchap-key), mode 0600, - for standard input; its NQN is enough when not given"},

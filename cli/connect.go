@@ -117,7 +117,10 @@ func connectFstab(w io.Writer, reply proto.Message) {
 	options := "_netdev,nofail"
 	where := m.DaName
 	if m.SnapName != "" {
-		options, where = "ro,"+options, where+"-"+m.SnapName
+		where += "-" + m.SnapName
+	}
+	if m.SnapName != "" && !m.SnapWritable {
+		options = "ro," + options
 	}
 	fmt.Fprintf(w, "/dev/disk/by-id/nvme-uuid.%s /mnt/%s auto %s 0 2\n", m.NsUuid, where, options)
 }

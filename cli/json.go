@@ -20,7 +20,7 @@ const indent = "  "
 // left out when they are empty, so that what it shows stays as it is.
 var later = []protoreflect.Name{"more_initiator_nqn_list", "auth_initiator_nqn_list",
 	"rekey_initiator_nqn_list", "label_list", "description", "purge_time", "ns_uuid", "held_vd_msg_list",
-	"held_cntlr_msg_list"}
+	"held_cntlr_msg_list", "snap_writable"}
 
 // appendMessage appends m as JSON: all fields in the order of the proto. The
 // first line is not indented, the others are by prefix.

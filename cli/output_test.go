@@ -23,7 +23,7 @@ func TestPoint3Lists(t *testing.T) {
 		"pd list":   "DN NAME STATE DISK SIZE FREE VDS AGE PROBLEM",
 		"da list":   "NAME STATE SIZE PHYSICAL REDUNDANCY PRIMARY PATHS AGE PROBLEM",
 		"exp list":  "DA NAME STATE PATHS HOST CNS AGE",
-		"snap list": "DA NAME STATE SIZE HOLDS AGE PROBLEM",
+		"snap list": "DA NAME STATE SIZE HOLDS WRITABLE AGE PROBLEM",
 	} {
 		out, _ := u.ok(line + " -o table")
 		first, rest, _ := strings.Cut(out, "\n")

@@ -60,7 +60,7 @@ func (o *orphans) plan(daID string, cntlrs map[string]*apiv1.CntlrSpec, vds map[
 		// One that was asked for may have been answered since: it is there, or an
 		// error says that it is not.
 		state := vda.SnapTaken
-		if sn.State == apiv1.SnapState_SNAP_STATE_DELETING {
+		if sn.Stage() == apiv1.SnapState_SNAP_STATE_DELETING {
 			state = vda.SnapDeleting
 		}
 		rollback := sn.Rollback.Rollback()
@@ -68,7 +68,7 @@ func (o *orphans) plan(daID string, cntlrs map[string]*apiv1.CntlrSpec, vds map[
 			rollback = vda.RollbackDone
 		}
 		a.Snaps = append(a.Snaps, &vda.Snap{ID: sn.Id, DAID: daID, Name: sn.Name, State: state, Size: p.Size,
-			Rollback: rollback})
+			CloneOf: sn.GetClone().GetOf(), Rollback: rollback})
 	}
 	for _, e := range p.Exps {
 		if e.Deleted || strings.HasPrefix(e.Nqn, vda.HopNQNPrefix) {

@@ -55,6 +55,10 @@ func (o *origin) find(tx store.Reader) (da *vda.DA, size uint64, err error) {
 	if err != nil {
 		return nil, 0, err
 	}
+	if snap.Writable() {
+		return nil, 0, vda.Errorf(vda.FailedPrecondition, "snap %s of da %s is writable, and a clone is copied from what does not change: give "+
+			"a snapshot that takes no writes", snap.Name, da.Name)
+	}
 	if snap.State != vda.SnapTaken {
 		return nil, 0, vda.Errorf(vda.FailedPrecondition, "snap %s of da %s is not taken yet: snap get says when it is", snap.Name, da.Name)
 	}
@@ -92,7 +96,7 @@ func (s *Server) become(ctx context.Context, da *vda.DA, o *origin) error {
 	var size uint64
 	if o.fresh {
 		snap := &vda.Snap{ID: store.NewID(), Name: o.snapName, State: vda.SnapAsked, Asked: time.Now().UTC()}
-		now, err := s.takeSnap(ctx, o.daName, snap, vda.Tags{})
+		now, err := s.takeSnap(ctx, o.daName, snap, "", vda.Tags{})
 		if err != nil {
 			return err
 		}

@@ -31,17 +31,19 @@ func (s *Server) CreateExp(ctx context.Context, req *apiv1.CreateExpRequest) (*a
 		if err := expFree(tx, da, exp, tags); err != nil {
 			return err
 		}
-		if err := formerHostsGone(tx, da, exp); err != nil {
-			return err
-		}
+		writable := false
 		if exp.SnapName != "" {
 			snap, err := findSnapOf(tx, da, exp.SnapName)
 			if err != nil {
 				return err
 			}
 			if snap.State != vda.SnapTaken {
-				return vda.Errorf(vda.FailedPrecondition, "snap %s of da %s is not taken yet: snap get says when it is", snap.Name, da.Name)
+				return vda.Errorf(vda.FailedPrecondition, "snap %s of da %s is not %s yet: snap get says when it is", snap.Name, da.Name, verb(snap))
 			}
+			writable = snap.Writable()
+		}
+		if err := formerHostsGone(tx, da, exp, writable); err != nil {
+			return err
 		}
 		if exp.SnapName == "" {
 			if err := notRolling(tx, da); err != nil {

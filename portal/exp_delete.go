@@ -71,8 +71,16 @@ func tombstones(tx store.Reader, da *vda.DA, name string) (ids []string, steps [
 	if err != nil {
 		return nil, nil, err
 	}
+	snaps, err := tx.SnapsOfDA(da.ID)
+	if err != nil {
+		return nil, nil, err
+	}
+	writes := func(e *vda.Exp) bool { // hosts of it may
+		return e.SnapName == "" ||
+			slices.ContainsFunc(snaps, func(s vda.Snap) bool { return s.Writable() && s.Live() && s.Name == e.SnapName })
+	}
 	for i := range exps {
-		if e := &exps[i]; e.Deleted && (e.Name == name || name == "" && e.SnapName == "") {
+		if e := &exps[i]; e.Deleted && (e.Name == name || name == "" && writes(e)) {
 			ids = append(ids, e.ID)
 		}
 	}
@@ -141,15 +149,16 @@ func (s *Server) fenced(ctx context.Context, expID string) error {
 // formerHostsGone refuses an exp that takes over the NQN of a deleted one before all
 // controllers have confirmed that that is gone. A secondary that has not still has a
 // connection to the primary for it: once the primary shows the NQN again, it would pass
-// on what the former hosts send. They may be hosts of the new one, too, to the same data.
-func formerHostsGone(tx store.Reader, da *vda.DA, exp *vda.Exp) error {
+// on what the former hosts send. They may be hosts of the new one, too, to the same data; a
+// writable snapshot may have other data than the one of that name had before.
+func formerHostsGone(tx store.Reader, da *vda.DA, exp *vda.Exp, writable bool) error {
 	exps, err := tx.ExpsOfDA(da.ID)
 	if err != nil {
 		return err
 	}
 	for i := range exps {
 		old := &exps[i]
-		same := old.SnapName == exp.SnapName && len(exp.Keys) == 0 &&
+		same := old.SnapName == exp.SnapName && !writable && len(exp.Keys) == 0 &&
 			!slices.ContainsFunc(old.Hosts(), func(h string) bool { return !slices.Contains(exp.Hosts(), h) })
 		if !old.Deleted || old.NQN != exp.NQN || same {
 			continue

@@ -92,7 +92,8 @@ func TestGrowth(t *testing.T) {
 		t.Fatal(err)
 	}
 	_, err := grow(11 * mib)
-	refusal(t, err, codes.FailedPrecondition, 8, "its snapshots hold 6291456 (snap list); delete some, or grow to 10485760 at most")
+	refusal(t, err, codes.FailedPrecondition, 8, "its snapshots hold 6291456, writable ones at their full size (snap list); "+
+		"delete some, or grow to 10485760 at most")
 	must[*apiv1.ModifyDaReply](t)(grow(10 * mib))
 	heard(10 * mib)
 

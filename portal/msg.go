@@ -415,10 +415,18 @@ func expMsgs(tx store.Reader, exps []vda.Exp) ([]*apiv1.ExpMsg, error) {
 	var msgs []*apiv1.ExpMsg
 	for i := range exps {
 		e := &exps[i]
+		writable := false
+		if e.SnapName != "" {
+			snap, err := tx.SnapByName(e.DAID, e.SnapName)
+			if vda.IgnoreNotFound(err) != nil {
+				return nil, err
+			}
+			writable = err == nil && snap.Writable()
+		}
 		auth, rekey := keyLists(e)
 		msgs = append(msgs, &apiv1.ExpMsg{ExpId: e.ID, ExpName: e.Name, ExpNqn: e.NQN, DaName: das[e.DAID], InitiatorNqn: e.InitiatorNQN,
 			MoreInitiatorNqnList: e.MoreHosts, AuthInitiatorNqnList: auth, RekeyInitiatorNqnList: rekey,
-			SnapName: e.SnapName, EsMsgList: byExp[e.ID]})
+			SnapName: e.SnapName, SnapWritable: writable, EsMsgList: byExp[e.ID]})
 	}
 	return msgs, describe(tx, msgs...)
 }

@@ -25,20 +25,30 @@ func (s *Server) CreateSnap(ctx context.Context, req *apiv1.CreateSnapRequest) (
 	if err != nil {
 		return nil, err
 	}
+	if req.FromSnap != "" {
+		if err := vda.CheckName("from_snap", req.FromSnap); err != nil {
+			return nil, err
+		}
+		if strings.Contains(req.DaName, ",") {
+			return nil, invalid("from_snap is given with several das in da_name: a writable snapshot begins with a snapshot of its one da")
+		}
+	}
 	if strings.Contains(req.DaName, ",") {
 		return s.createSnaps(ctx, strings.Split(req.DaName, ","), snap.Name, tags)
 	}
-	now, err := s.takeSnap(ctx, req.DaName, snap, tags)
+	now, err := s.takeSnap(ctx, req.DaName, snap, req.FromSnap, tags)
 	if err != nil {
 		return nil, err
 	}
 	msg := snapMsg(now, req.DaName, nil)
+	msg.FromSnap = req.FromSnap
 	msg.LabelList, msg.Description = tags.LabelList(), tags.Description
 	return &apiv1.CreateSnapReply{SnapMsg: msg}, nil
 }
 
-// takeSnap has a snapshot taken; when it returns an error, none is left.
-func (s *Server) takeSnap(ctx context.Context, daName string, snap *vda.Snap, tags vda.Tags) (*vda.Snap, error) {
+// takeSnap has a snapshot taken, or a writable one made of the snapshot from; when it returns an
+// error, none is left.
+func (s *Server) takeSnap(ctx context.Context, daName string, snap *vda.Snap, from string, tags vda.Tags) (*vda.Snap, error) {
 	err := s.update(ctx, func(tx store.Tx) error {
 		da, err := findDA(tx, daName)
 		if err != nil {
@@ -46,6 +56,13 @@ func (s *Server) takeSnap(ctx context.Context, daName string, snap *vda.Snap, ta
 		}
 		if err := snapFits(tx, da, snap); err != nil {
 			return err
+		}
+		if from != "" {
+			origin, err := writableOrigin(tx, da, from)
+			if err != nil {
+				return err
+			}
+			snap.CloneOf, snap.Size = origin.ID, origin.Size
 		}
 		_, err = array.CreateSnap(tx, snap)
 		return setTags(tx, snap.ID, tags, err)
@@ -58,6 +75,32 @@ func (s *Server) takeSnap(ctx context.Context, daName string, snap *vda.Snap, ta
 		return s.cancelSnap(ctx, snap, daName, why)
 	}
 	return now, nil
+}
+
+// writableOrigin is the snapshot that a writable one is to be made of.
+func writableOrigin(tx store.Reader, da *vda.DA, name string) (*vda.Snap, error) {
+	snap, err := findSnapOf(tx, da, name)
+	switch {
+	case err != nil:
+		return nil, err
+	case strings.HasPrefix(snap.Name, vda.ClonePrefix):
+		return nil, vda.Errorf(vda.FailedPrecondition, "snap %s of da %s was taken for a clone, and goes with it; take a snapshot of your own "+
+			"first", snap.Name, da.Name)
+	case snap.Writable():
+		return nil, vda.Errorf(vda.FailedPrecondition, "snap %s of da %s is writable; a writable snapshot is made of one that is not: give the "+
+			"snapshot that it was made of, or another", snap.Name, da.Name)
+	case snap.State != vda.SnapTaken:
+		return nil, vda.Errorf(vda.FailedPrecondition, "snap %s of da %s is not taken yet: snap get says when it is", snap.Name, da.Name)
+	}
+	return snap, nil
+}
+
+// verb is what is done to have a snapshot.
+func verb(snap *vda.Snap) string {
+	if snap.Writable() {
+		return "made"
+	}
+	return "taken"
 }
 
 // snapFits refuses a snapshot whose name is taken, and one that is too many, and fills in
@@ -135,6 +178,9 @@ func (s *Server) awaitRow(ctx context.Context, snap *vda.Snap, good func(*vda.Sn
 		case <-ctx.Done():
 			if why == "" {
 				why = "the array's primary has not carried it out in time"
+				if snap.Writable() {
+					why += ", as an agent (vda_cn_agent) of a release without writable snapshots does not"
+				}
 			}
 			return nil, why
 		case <-time.After(pause):
@@ -192,14 +238,14 @@ func (s *Server) cancelSnap(ctx context.Context, snap *vda.Snap, daName, why str
 	case now != nil && err == nil:
 		return now, nil
 	case err != nil && !isKind(err, vda.NotFound):
-		return nil, refuse(codeDatabase, vda.Unavailable, "it is not known whether snap %s of da %s is or will be taken (%s); snap get says",
-			snap.Name, daName, reason.Of(err))
+		return nil, refuse(codeDatabase, vda.Unavailable, "it is not known whether snap %s of da %s is or will be %s (%s); snap get says",
+			snap.Name, daName, verb(snap), reason.Of(err))
 	}
 	left := "none is left"
 	if notes := s.syncAll(ctx, steps...); notes != nil || s.leftOf(ctx, snap) != nil {
 		left = "what there may be of it is deleted when the array's primary can be reached"
 	}
-	return nil, vda.Errorf(vda.FailedPrecondition, "snap %s of da %s is not taken: %s; %s", snap.Name, daName, why, left)
+	return nil, vda.Errorf(vda.FailedPrecondition, "snap %s of da %s is not %s: %s; %s", snap.Name, daName, verb(snap), why, left)
 }
 
 // RollbackSnap makes an array what a snapshot of it shows. The order is carried out when
@@ -235,6 +281,10 @@ func (s *Server) RollbackSnap(ctx context.Context, req *apiv1.RollbackSnapReques
 
 // mayRollBack refuses a rollback of an array that hosts use, or that is being changed.
 func mayRollBack(tx store.Tx, da *vda.DA, snap *vda.Snap) error {
+	if snap.Writable() {
+		return vda.Errorf(vda.FailedPrecondition, "snap %s of da %s is writable; an array is rolled back to a snapshot that takes no writes",
+			snap.Name, da.Name)
+	}
 	if snap.State != vda.SnapTaken {
 		return vda.Errorf(vda.FailedPrecondition, "snap %s of da %s is not taken yet: snap get says when it is", snap.Name, da.Name)
 	}
@@ -292,6 +342,13 @@ func (s *Server) DeleteSnap(ctx context.Context, req *apiv1.DeleteSnapRequest) (
 		if err := snapUnused(tx, da, snap); err != nil {
 			return err
 		}
+		clones, err := clonesOfSnap(tx, snap)
+		if err != nil {
+			return err
+		}
+		if clones != nil {
+			return inUse("snap", snap.Name+" of da "+da.Name, "writable snaps that were made of it", clones)
+		}
 		// A rollback that cannot be carried out is given up with its snapshot.
 		if err := notRolling(tx, da); err != nil && (snap.Rollback == vda.RollbackNone || !snap.Health.Error) {
 			return err
@@ -339,6 +396,39 @@ func snapUnused(tx store.Reader, da *vda.DA, snap *vda.Snap) error {
 		return err
 	}
 	return inUse("snap", snap.Name+" of da "+da.Name, "exps", names)
+}
+
+// clonesOfSnap are the names of the writable snapshots that were made of one.
+func clonesOfSnap(tx store.Reader, snap *vda.Snap) (names []string, err error) {
+	snaps, err := tx.SnapsOfDA(snap.DAID)
+	for i := range snaps {
+		if c := &snaps[i]; c.Live() && c.CloneOf == snap.ID {
+			names = append(names, c.Name)
+		}
+	}
+	return names, err
+}
+
+// showOrigins fills in of what writable snapshots were made.
+func showOrigins(tx store.Reader, rows []vda.Snap, msgs []*apiv1.SnapMsg) error {
+	names := map[string]string{}
+	for i := range rows {
+		id := rows[i].CloneOf
+		if id == "" {
+			continue
+		}
+		if _, known := names[id]; !known {
+			of, err := tx.Snap(id)
+			if vda.IgnoreNotFound(err) != nil {
+				return err
+			}
+			if err == nil {
+				names[id] = of.Name
+			}
+		}
+		msgs[i].FromSnap = names[id]
+	}
+	return nil
 }
 
 func expsOfSnap(tx store.Reader, snap *vda.Snap) (names []string, err error) {
@@ -402,6 +492,9 @@ func (s *Server) ModifySnap(ctx context.Context, req *apiv1.ModifySnapRequest) (
 			}
 		}
 		msg = snapMsg(snap, da.Name, nil)
+		if err := showOrigins(tx, []vda.Snap{*snap}, []*apiv1.SnapMsg{msg}); err != nil {
+			return err
+		}
 		return describe(tx, msg)
 	})
 	return &apiv1.ModifySnapReply{SnapMsg: msg}, err
@@ -439,6 +532,9 @@ func (s *Server) ListSnap(ctx context.Context, req *apiv1.ListSnapRequest) (*api
 		if err != nil {
 			return err
 		}
+		if err := showOrigins(tx, rows, reply.SnapMsgList); err != nil {
+			return err
+		}
 		return describe(tx, reply.SnapMsgList...)
 	})
 	return reply, err
@@ -460,6 +556,12 @@ func (s *Server) GetSnap(ctx context.Context, req *apiv1.GetSnapRequest) (*apiv1
 			return fmt.Errorf("read snap %s: %w", snap.Name, err)
 		}
 		msg = snapMsg(snap, da.Name, exps)
+		if msg.CloneNameList, err = clonesOfSnap(tx, snap); err != nil {
+			return err
+		}
+		if err := showOrigins(tx, []vda.Snap{*snap}, []*apiv1.SnapMsg{msg}); err != nil {
+			return err
+		}
 		return describe(tx, msg)
 	})
 	return &apiv1.GetSnapReply{SnapMsg: msg}, err
@@ -476,7 +578,7 @@ func findDeletingSnap(tx store.Reader, da *vda.DA, name, id string) (*vda.Snap, 
 
 func snapMsg(s *vda.Snap, daName string, exps []string) *apiv1.SnapMsg {
 	h := seen(s.Health)
-	return &apiv1.SnapMsg{SnapId: s.ID, SnapName: s.Name, DaName: daName, DaSize: s.Size, HeldSize: s.Held,
+	return &apiv1.SnapMsg{SnapId: s.ID, SnapName: s.Name, DaName: daName, DaSize: s.Size, HeldSize: s.Held, Writable: s.Writable(),
 		State: s.State.String(), Rollback: s.Rollback.String(), TogetherId: s.Together,
 		AskedTime: rfc3339(s.Asked), TakenTime: rfc3339(s.Taken), Error: h.error, ErrorMsg: h.msg, ErrorTime: h.time, ExpNameList: exps}
 }

@@ -34,6 +34,7 @@ type clone struct {
 	name  string
 	h     *host // which uses it
 	state cloneState
+	of    *host // whose array has it: it is a writable snapshot of that; nil for an array of its own
 }
 
 // cloneState says who has to do with a clone. It is guarded by the run's mutex.
@@ -247,6 +248,10 @@ func (s *sim) dropClone(c *clone) {
 	c.state = going
 	s.mu.Unlock()
 	c.h.end()
+	if c.of != nil {
+		s.dropWritable(c)
+		return
+	}
 	for !s.remove(c.name, "exp0") {
 		time.Sleep(2 * time.Second)
 	}

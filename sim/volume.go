@@ -46,7 +46,8 @@ func (s *sim) volumePlan() []fault {
 	plan := s.draw(volumes, time.Duration(3+s.rng.IntN(6))*time.Second)
 	s.rng = rand.New(rand.NewPCG(s.cfg.Seed, 6))
 	plan = append(plan, s.draw(together, time.Duration(8+s.rng.IntN(12))*time.Second)...)
-	return append(plan, s.clonePlan()...)
+	plan = append(plan, s.clonePlan()...)
+	return append(plan, s.writablePlan()...)
 }
 
 // volume is what is known of the array of a host.
@@ -390,7 +391,7 @@ func (s *sim) unwellSnaps(tx store.Reader, das []vda.DA) (string, error) {
 			return "", err
 		}
 		for _, p := range snaps {
-			known[vda.SnapPrefix+p.ID] = true
+			known[vda.SnapPrefix+p.ID], known[vda.WSnapPrefix+p.ID] = !p.Writable(), p.Writable()
 			if p.State != vda.SnapTaken || p.Health.Error || p.Rollback != vda.RollbackNone {
 				return fmt.Sprintf("snap %s of %s is %v, rollback %v, error %q", p.Name, das[i].Name, p.State, p.Rollback, p.Health.Msg), nil
 			}

@@ -29,7 +29,7 @@ func TestVolumes(t *testing.T) {
 		}
 	}
 	if snapshots == 0 || faults["snap rollback"] == 0 || faults["snap delete"] == 0 || faults["grow"] == 0 ||
-		faults["snap create of all"] == 0 || faults["grow physically"] == 0 || faults["clone"] == 0 {
+		faults["snap create of all"] == 0 || faults["grow physically"] == 0 || faults["clone"] == 0 || faults["writable snapshot"] == 0 {
 		t.Errorf("%d snapshots were read, and there was %v: nothing happened", snapshots, faults)
 	}
 	t.Logf("snapshots were read %d times", snapshots)
@@ -39,6 +39,9 @@ func TestVolumes(t *testing.T) {
 func TestBrokenVolumesAreFound(t *testing.T) {
 	t.Run("a snapshot is written to", func(t *testing.T) {
 		mustFind(t, Config{Volumes: true}, func(cfg *Config) { cfg.NoCopy = true }, aBlockIsWrittenAgain, "too late for the snapshot")
+	})
+	t.Run("a snapshot changes with its writable one", func(t *testing.T) {
+		mustFind(t, Config{Volumes: true}, func(cfg *Config) { cfg.NoCopy = true }, aWritableSnapshotIsWrittenTo, "lost write")
 	})
 	t.Run("what is added is not zeros", func(t *testing.T) {
 		mustFind(t, Config{Volumes: true}, func(cfg *Config) { cfg.OldData = true }, anArrayGrows, "old data")
@@ -88,6 +91,23 @@ func aBlockIsWrittenAgain(p *player) {
 	p.s.log.printf("STORY rolled back to %s", p.s.rollBack(p.h, p.h.vol.snaps[1]))
 	p.h.writeAs(3, 1100)
 	p.h.writeAs(4, 1100)
+}
+
+// aWritableSnapshotIsWrittenTo where its array has not been since the snapshot, which both show.
+func aWritableSnapshotIsWrittenTo(p *player) {
+	p.h.writeAs(3, 1000)
+	p.s.log.printf("STORY %s", p.s.takeSnap(p.h))
+	p.s.log.printf("STORY %s", p.s.makeWritable(p.h, p.h.vol.snaps[0]))
+	some := p.s.clonesThat(inUse)
+	if len(some) == 0 {
+		p.stuck = true
+		p.s.ledger.Wrong("the story stands still: there is no writable snapshot")
+		return
+	}
+	some[0].h.writeAs(3, 1<<50)
+	p.h.read(3)
+	p.pass(5 * time.Second)
+	some[0].h.read(3)
 }
 
 // anArrayGrows after a block has moved to where nothing was.

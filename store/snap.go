@@ -5,15 +5,15 @@ import "github.com/virtual-disk-array/vda"
 var snapTable = table[vda.Snap]{
 	name: "vda_snap", noun: "snap",
 	cols: []string{"id", "da_id", "name", "state", "size_bytes", "held_bytes", "asked_us", "taken_us", "rollback_state", "together",
-		"h_error", "h_msg", "h_since_us"},
+		"clone_of", "h_error", "h_msg", "h_since_us"},
 	keys:  []string{"live_name"},
-	fixed: []string{"da_id", "asked_us", "together", "h_error", "h_msg", "h_since_us"},
+	fixed: []string{"da_id", "asked_us", "together", "clone_of", "h_error", "h_msg", "h_since_us"},
 	dest: func(v *vda.Snap) []any {
-		return []any{&v.ID, &v.DAID, &v.Name, &v.State, &v.Size, &v.Held, us{&v.Asked}, us{&v.Taken}, &v.Rollback, &v.Together,
+		return []any{&v.ID, &v.DAID, &v.Name, &v.State, &v.Size, &v.Held, us{&v.Asked}, us{&v.Taken}, &v.Rollback, &v.Together, &v.CloneOf,
 			&v.Health.Error, &v.Health.Msg, us{&v.Health.Since}}
 	},
 	values: func(v *vda.Snap) []any {
-		return []any{v.ID, v.DAID, v.Name, v.State, v.Size, v.Held, us{&v.Asked}, us{&v.Taken}, v.Rollback, v.Together, v.Health.Error,
+		return []any{v.ID, v.DAID, v.Name, v.State, v.Size, v.Held, us{&v.Asked}, us{&v.Taken}, v.Rollback, v.Together, v.CloneOf, v.Health.Error,
 			CleanMsg(v.Health.Msg), us{&v.Health.Since}, orNull(v.Name, !v.Live())}
 	},
 	label:  func(v *vda.Snap) string { return v.Name },

@@ -306,10 +306,10 @@ func applyGrp(change *array.Change, spec *apiv1.CntlrSpec, primary *vda.Cntlr, g
 // taken from now on.
 func applySnap(tx store.Tx, change *array.Change, spec *apiv1.CntlrSpec, primary *vda.Cntlr, s *apiv1.SnapSpec,
 	p *progress) (changed bool, err error) {
-	if s.State == apiv1.SnapState_SNAP_STATE_TOGETHER { // passes leave it alone
+	if s.Stage() == apiv1.SnapState_SNAP_STATE_TOGETHER { // passes leave it alone
 		return false, nil
 	}
-	deleting := s.State == apiv1.SnapState_SNAP_STATE_DELETING
+	deleting := s.Stage() == apiv1.SnapState_SNAP_STATE_DELETING
 	st := p.state(s.Id, spec.Version, deleting)
 	row, err := tx.Snap(s.Id)
 	switch {

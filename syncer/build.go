@@ -288,8 +288,7 @@ func (b *cnBuilder) cntlr(c *vda.Cntlr) (*apiv1.CntlrSpec, error) {
 	if c.Primary && !da.Deleted {
 		for i := range snaps {
 			s := &snaps[i]
-			spec.Snaps = append(spec.Snaps, &apiv1.SnapSpec{Id: s.ID, Name: s.Name, State: apiv1.NewSnapState(s.State),
-				Rollback: apiv1.NewSnapRollback(s.Rollback)})
+			spec.Snaps = append(spec.Snaps, apiv1.NewSnapSpec(s))
 		}
 	}
 	spec.Exps = b.expSpecs(da, c, snaps)

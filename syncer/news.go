@@ -180,10 +180,10 @@ func (r *cnRows) change(spec *apiv1.CntlrSpec, p *progress) bool {
 		changes = changes || g.Joining
 	}
 	for _, s := range spec.Snaps {
-		if s.State == apiv1.SnapState_SNAP_STATE_TOGETHER { // passes leave it alone
+		if s.Stage() == apiv1.SnapState_SNAP_STATE_TOGETHER { // passes leave it alone
 			continue
 		}
-		deleting := s.State == apiv1.SnapState_SNAP_STATE_DELETING
+		deleting := s.Stage() == apiv1.SnapState_SNAP_STATE_DELETING
 		if sst := p.state(s.Id, spec.Version, deleting); deleting || r.snapChanges(s, sst) {
 			changes = true
 		}

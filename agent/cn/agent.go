@@ -309,6 +309,9 @@ func check(req *apiv1.SyncCnRequest) error {
 		}
 		for _, s := range c.Snaps {
 			errs = append(errs, ids.Object("snaps.id", s.Id))
+			if s.Clone != nil {
+				errs = append(errs, ids.Ref("snaps.clone.of", s.Clone.Of))
+			}
 		}
 		for _, e := range c.Exps {
 			errs = append(errs, ids.Ref("exps.id", e.Id), ids.Object("es_id", e.EsId))

@@ -138,10 +138,14 @@ func (p *pass) roomToGrow(ctx context.Context, b *spdk.Bdev) error {
 	if err != nil {
 		return err
 	}
+	others, err := p.claimed(ctx)
+	if err != nil {
+		return err
+	}
 	has := l.NumAllocatedClusters * p.c.ClusterSize
-	if free := lvs.FreeClusters * p.c.ClusterSize; has < p.c.Size && free < p.c.Size-has {
+	if free := lvs.FreeClusters * p.c.ClusterSize; has < p.c.Size && free < p.c.Size-has+others {
 		return fmt.Errorf("%d bytes of its physical size are free, and it may need %d more to be written to its full size; %w", free,
-			p.c.Size-has, errNoRoom)
+			p.c.Size-has+others, errNoRoom)
 	}
 	return nil
 }

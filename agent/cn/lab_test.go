@@ -265,7 +265,7 @@ func (l *lab) cntlr(i, primary int) *apiv1.CntlrSpec {
 	}
 	defer l.keepApart(c, i, primary)
 	if i != primary {
-		c.Grps, c.Create, c.PrimaryListener = nil, false, at(l.cns[primary].port)
+		c.Grps, c.Snaps, c.Create, c.PrimaryListener = nil, nil, false, at(l.cns[primary].port)
 		return c
 	}
 	c.Primary, c.HostNqn = true, l.hostNQN()

@@ -1,6 +1,7 @@
 package cn
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"slices"
@@ -9,24 +10,43 @@ import (
 	"github.com/virtual-disk-array/vda/spdk"
 )
 
-// limit has the volume keep the array's limits. All I/O of the array comes to it,
-// that of secondaries' hosts too. The array serves without them rather than not at
-// all: what is wrong is the controller's error, and the next pass tries again.
-func (p *pass) limit(ctx context.Context) error {
+// limit has the volume keep the array's limits, and each writable snapshot that is exported
+// likewise, for itself. All I/O comes to them, that of secondaries' hosts too. The array serves
+// without limits rather than not at all: what is wrong is the controller's error, and the next
+// pass tries again.
+func (p *pass) limit(ctx context.Context) (err error) {
 	l := p.c.Limits.Limits()
 	want := spdk.RateLimits{RWIOsPerSec: l.RWIOs, RWMbytesPerSec: l.RWMB, RMbytesPerSec: l.RMB, WMbytesPerSec: l.WMB}
-	have := spdk.RateLimits{} // of a volume that has just come up
-	if b := p.inv.Bdev(p.volAlias()); b != nil {
-		have = b.AssignedRateLimits
+	for _, name := range p.limited() {
+		have := spdk.RateLimits{} // of what has just come up
+		if b := p.inv.Bdev(name); b != nil {
+			have = b.AssignedRateLimits
+		}
+		if have == want {
+			continue
+		}
+		switch setErr := p.Plane.BdevSetQoSLimit(ctx, name, want); {
+		case spdk.IsNoSuchDevice(setErr) && name != p.volAlias(): // the snapshot has an error that says so
+			continue
+		case setErr != nil:
+			err = cmp.Or(err, setErr)
+			continue
+		}
+		p.Log.Info("limits of the disk array are set", "da", p.c.DaName, "on", name, "limits", l)
 	}
-	if have == want {
-		return nil
+	return err
+}
+
+// limited are the aliases of what hosts may write to.
+func (p *pass) limited() []string {
+	names := []string{p.volAlias()}
+	for _, s := range p.c.Snaps {
+		exported := slices.ContainsFunc(p.c.Exps, func(e *apiv1.ExpSpec) bool { return !e.Deleted && e.SnapId == s.Id })
+		if s.Clone != nil && s.Stage() == apiv1.SnapState_SNAP_STATE_TAKEN && exported {
+			names = append(names, p.snapAlias(s.Id))
+		}
 	}
-	if err := p.Plane.BdevSetQoSLimit(ctx, p.vol, want); err != nil {
-		return err
-	}
-	p.Log.Info("limits of the disk array are set", "da", p.c.DaName, "limits", l)
-	return nil
+	return names
 }
 
 // limitAgain sets what could not be set before the array was exported, and says why it cannot be: SPDK
@@ -35,7 +55,7 @@ func (p *pass) limitAgain(ctx context.Context, err error) {
 	if spdk.IsTryAgain(err) {
 		err = p.limit(ctx)
 	}
-	exported := slices.ContainsFunc(p.c.Exps, func(e *apiv1.ExpSpec) bool { return !e.Deleted })
+	exported := slices.ContainsFunc(p.c.Exps, func(e *apiv1.ExpSpec) bool { return !e.Deleted && e.SnapName == "" })
 	switch {
 	case spdk.IsTryAgain(err) && !exported && !p.Plane.Driver().Mirrors():
 		p.fail(p.c.Id, fmt.Errorf("the limits of disk array %s cannot be changed yet: its data plane, SPDK, does that only while the array is "+

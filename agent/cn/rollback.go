@@ -107,7 +107,7 @@ func (r snapshots) resume(ctx context.Context) (bool, error) {
 		if err := r.ready(ctx); err != nil {
 			return false, err
 		}
-		if s.State == apiv1.SnapState_SNAP_STATE_DELETING {
+		if s.Stage() == apiv1.SnapState_SNAP_STATE_DELETING {
 			r.Log.Info("the rollback of the disk array is given up", "da", r.c.DaName, "snap", s.Name)
 			return true, r.putInPlace(ctx, r.oldAlias(s))
 		}

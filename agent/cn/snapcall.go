@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"time"
 
-	"github.com/virtual-disk-array/vda"
 	"github.com/virtual-disk-array/vda/agent"
 	apiv1 "github.com/virtual-disk-array/vda/api/v1"
 	"github.com/virtual-disk-array/vda/reason"
@@ -186,7 +185,7 @@ func (r snapshots) settle(ctx context.Context) error {
 			case <-time.After(2 * settlePause):
 			}
 		}
-		if s.State == apiv1.SnapState_SNAP_STATE_TAKEN {
+		if s.Stage() == apiv1.SnapState_SNAP_STATE_TAKEN {
 			continue // nobody takes it, and nobody was told to delete it
 		}
 		if err := r.settleOne(ctx, s, tooLarge); err != nil {
@@ -212,7 +211,7 @@ const settlePause = time.Second
 // lvstore: it looks at the name first, and changes nothing.
 func (r snapshots) settleOne(ctx context.Context, s *apiv1.SnapSpec, tooLarge uint64) error {
 	for free := 0; ; {
-		_, err := r.Plane.BdevLvolCreate(ctx, spdk.LvolCreate{LvsName: daPrefix + r.c.DaId, LvolName: vda.SnapPrefix + s.Id,
+		_, err := r.Plane.BdevLvolCreate(ctx, spdk.LvolCreate{LvsName: daPrefix + r.c.DaId, LvolName: lvolName(s),
 			SizeInMiB: tooLarge, ClearMethod: "none"})
 		switch {
 		case spdk.IsNoSpace(err):

@@ -12,7 +12,8 @@ import (
 	"github.com/virtual-disk-array/vda/spdk"
 )
 
-// snapshots lie beside the volume in the lvstore, as lvols vda-snap-<snap>. SQL
+// snapshots lie beside the volume in the lvstore, as lvols vda-snap-<snap>, and
+// vda-wsnap-<snap> where hosts may write to them. SQL
 // says of each whether it is to be taken, is there, or is to go; what SQL does not
 // name stays on media. Whether it is there, the lvstore alone says: a primary that
 // is new finds what the one before took, and takes what it does not find only while
@@ -36,7 +37,7 @@ func (r snapshots) keep(ctx context.Context) {
 	dropped, busy := false, r.ready(ctx)
 	// The newest first: one that others stand on can go when they have gone.
 	for _, s := range slices.Backward(r.c.Snaps) {
-		if s.State != apiv1.SnapState_SNAP_STATE_DELETING {
+		if s.Stage() != apiv1.SnapState_SNAP_STATE_DELETING {
 			continue
 		}
 		if err := r.drop(ctx, s, busy); err != nil {
@@ -52,7 +53,7 @@ func (r snapshots) keep(ctx context.Context) {
 		dropped = true
 	}
 	for _, s := range r.c.Snaps {
-		switch s.State {
+		switch s.Stage() {
 		case apiv1.SnapState_SNAP_STATE_DELETING, apiv1.SnapState_SNAP_STATE_TOGETHER:
 			continue
 		case apiv1.SnapState_SNAP_STATE_UNSPECIFIED:
@@ -106,21 +107,25 @@ func (r snapshots) rolled(ctx context.Context, s *apiv1.SnapSpec, busy error) er
 // have returns a snapshot's bdev, which it makes when the snapshot is asked for and
 // nothing stands in the way.
 func (r snapshots) have(ctx context.Context, s *apiv1.SnapSpec, busy error) (*spdk.Bdev, error) {
-	if busy != nil && s.State == apiv1.SnapState_SNAP_STATE_ASKED {
-		return nil, fmt.Errorf("snapshot %s of disk array %s is not taken: %w", s.Name, r.c.DaName, busy)
+	make, done := r.take, "taken"
+	if s.Clone != nil {
+		make, done = r.clone, "made"
+	}
+	if busy != nil && s.Stage() == apiv1.SnapState_SNAP_STATE_ASKED {
+		return nil, fmt.Errorf("snapshot %s of disk array %s is not %s: %w", s.Name, r.c.DaName, done, busy)
 	}
 	b, err := r.find(ctx, s.Id)
 	if err != nil || b != nil {
 		return b, err
 	}
-	if s.State != apiv1.SnapState_SNAP_STATE_ASKED {
-		return nil, fmt.Errorf("snapshot %s of disk array %s is not found in its lvstore; it is not taken again", s.Name, r.c.DaName)
+	if s.Stage() != apiv1.SnapState_SNAP_STATE_ASKED {
+		return nil, fmt.Errorf("snapshot %s of disk array %s is not found in its lvstore; it is not %s again", s.Name, r.c.DaName, done)
 	}
-	if err := r.take(ctx, s); err != nil {
-		return nil, fmt.Errorf("snapshot %s of disk array %s is not taken: %w", s.Name, r.c.DaName, err)
+	if err := make(ctx, s); err != nil {
+		return nil, fmt.Errorf("snapshot %s of disk array %s is not %s: %w", s.Name, r.c.DaName, done, err)
 	}
 	if b, err = r.find(ctx, s.Id); err == nil && b == nil {
-		err = fmt.Errorf("snapshot %s of disk array %s has just been taken and is not listed", s.Name, r.c.DaName)
+		err = fmt.Errorf("snapshot %s of disk array %s has just been %s and is not listed", s.Name, r.c.DaName, done)
 	}
 	return b, err
 }
@@ -156,7 +161,35 @@ func (r snapshots) take(ctx context.Context, s *apiv1.SnapSpec) error {
 	}
 	r.Log.Info("taking a snapshot", "da", r.c.DaName, "snap", s.Name)
 	return r.do(ctx, func(ctx context.Context) error {
-		_, err := r.Plane.BdevLvolSnapshot(ctx, r.vol, vda.SnapPrefix+s.Id)
+		_, err := r.Plane.BdevLvolSnapshot(ctx, r.vol, lvolName(s))
+		return err
+	})
+}
+
+// clone makes a writable snapshot: a clone of another snapshot of the array, in its lvstore.
+func (r snapshots) clone(ctx context.Context, s *apiv1.SnapSpec) error {
+	origin, err := r.find(ctx, s.Clone.Of)
+	if err != nil {
+		return err
+	}
+	if origin == nil {
+		return errors.New("the snapshot that it is to be a clone of is not found in its lvstore")
+	}
+	head, err := r.Plane.BdevGet(ctx, r.vol, 0)
+	if err != nil {
+		return err
+	}
+	if err := r.roomFor(ctx, "it", origin.Bytes(), unwritten(head, r.c)); err != nil {
+		return err
+	}
+	// Hosts write to the array meanwhile. A call that changes which blobs there are is one that
+	// SPDK's lvstore is not trusted with under writes.
+	if err := r.hold(ctx); err != nil {
+		return err
+	}
+	r.Log.Info("making a writable snapshot", "da", r.c.DaName, "snap", s.Name)
+	return r.do(ctx, func(ctx context.Context) error {
+		_, err := r.Plane.BdevLvolClone(ctx, origin.Name, lvolName(s))
 		return err
 	})
 }
@@ -165,22 +198,58 @@ func (r snapshots) take(ctx context.Context, s *apiv1.SnapSpec) error {
 // written to its full size any more: each block needs a cluster again, as the one
 // that it has is the snapshot's.
 func (r snapshots) room(ctx context.Context) error {
+	return r.roomFor(ctx, "the snapshot", r.c.Size, 0)
+}
+
+// roomFor refuses what makes needs bytes more that hosts may write clusters for, where all of them
+// have been promised: besides those of the volume, volume, and those of writable snapshots.
+func (r snapshots) roomFor(ctx context.Context, what string, needs, volume uint64) error {
 	lvs, err := r.Plane.BdevLvolGetLvstore(ctx, daPrefix+r.c.DaId)
 	if err != nil {
 		return err
 	}
-	free, needs := lvs.FreeClusters*r.c.ClusterSize, r.c.Size
+	free := lvs.FreeClusters * r.c.ClusterSize
 	if r.c.Thin {
-		needs = r.c.ClusterSize
-	}
-	if free >= needs {
-		return nil
-	}
-	if r.c.Thin {
+		if free >= r.c.ClusterSize {
+			return nil
+		}
 		return fmt.Errorf("the disk array has used up its physical size; %w", errNoRoom)
 	}
-	return fmt.Errorf("%d bytes of the disk array's physical size are free, and writes after the snapshot may need %d; %w",
-		free, needs, errNoRoom)
+	others, err := r.claimed(ctx)
+	if err != nil {
+		return err
+	}
+	if needs += volume + others; free < needs {
+		return fmt.Errorf("%d bytes of the disk array's physical size are free, and writes after %s may need %d; %w", free, what, needs,
+			errNoRoom)
+	}
+	return nil
+}
+
+// claimed is how many bytes of its physical size an array that is not thin keeps for what hosts may
+// still write to its writable snapshots.
+func (p *pass) claimed(ctx context.Context) (bytes uint64, err error) {
+	for _, s := range p.c.Snaps {
+		if s.Clone == nil {
+			continue
+		}
+		b, err := snapshots{p}.lvolAt(ctx, p.snapAlias(s.Id)) // the inventory may be older
+		if err != nil {
+			return 0, err
+		}
+		if b != nil {
+			bytes += unwritten(b, p.c)
+		}
+	}
+	return bytes, nil
+}
+
+// unwritten is how many bytes of an lvol have no clusters of its own.
+func unwritten(b *spdk.Bdev, c *apiv1.CntlrSpec) uint64 {
+	if l := b.Lvol(); l != nil {
+		return b.Bytes() - min(b.Bytes(), l.NumAllocatedClusters*c.ClusterSize)
+	}
+	return 0
 }
 
 // errNoRoom says what helps.
@@ -197,7 +266,7 @@ func (r snapshots) hold(ctx context.Context) error {
 	}
 	// Of a chain the last one first. One that is to go has hosts that write until it has gone.
 	for _, e := range slices.Backward(r.chain()) {
-		if e.SnapName != "" || r.inv.Subsystem(e.Nqn) == nil {
+		if e.SnapName != "" && !r.writable(e.SnapId) || r.inv.Subsystem(e.Nqn) == nil {
 			continue
 		}
 		if err := r.closePath(ctx, snapshotTaken, e); err != nil {
@@ -243,7 +312,26 @@ func (r snapshots) drop(ctx context.Context, s *apiv1.SnapSpec, busy error) erro
 	return r.do(ctx, func(ctx context.Context) error { return agent.Drop(r.Plane.BdevLvolDelete(ctx, b.Name)) })
 }
 
-func (p *pass) snapAlias(id string) string { return daPrefix + p.c.DaId + "/" + vda.SnapPrefix + id }
+func (p *pass) snapAlias(id string) string {
+	prefix := vda.SnapPrefix
+	if p.writable(id) {
+		prefix = vda.WSnapPrefix
+	}
+	return daPrefix + p.c.DaId + "/" + prefix + id
+}
+
+// writable reports that a snapshot is one. A secondary is told of none, and looks for none.
+func (p *pass) writable(id string) bool {
+	return slices.ContainsFunc(p.c.Snaps, func(s *apiv1.SnapSpec) bool { return s.Id == id && s.Clone != nil })
+}
+
+// lvolName is the lvol of a snapshot in the array's lvstore.
+func lvolName(s *apiv1.SnapSpec) string {
+	if s.Clone != nil {
+		return vda.WSnapPrefix + s.Id
+	}
+	return vda.SnapPrefix + s.Id
+}
 
 // snapBdev is the bdev that an exporter of a snapshot shows.
 func (p *pass) snapBdev(ctx context.Context, e *apiv1.ExpSpec) (string, error) {

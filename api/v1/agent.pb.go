@@ -3134,11 +3134,14 @@ func (x *Limits) GetRebuildMbps() uint64 {
 
 // SnapSpec is a snapshot of a da. Its state is reported under its id.
 type SnapSpec struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Id            string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
-	Name          string                 `protobuf:"bytes,2,opt,name=name,proto3" json:"name,omitempty"`
-	State         SnapState              `protobuf:"varint,3,opt,name=state,proto3,enum=vda.v1.SnapState" json:"state,omitempty"`
-	Rollback      SnapRollback           `protobuf:"varint,4,opt,name=rollback,proto3,enum=vda.v1.SnapRollback" json:"rollback,omitempty"`
+	state    protoimpl.MessageState `protogen:"open.v1"`
+	Id       string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
+	Name     string                 `protobuf:"bytes,2,opt,name=name,proto3" json:"name,omitempty"`
+	State    SnapState              `protobuf:"varint,3,opt,name=state,proto3,enum=vda.v1.SnapState" json:"state,omitempty"`
+	Rollback SnapRollback           `protobuf:"varint,4,opt,name=rollback,proto3,enum=vda.v1.SnapRollback" json:"rollback,omitempty"`
+	// It is a writable snapshot. An agent that does not know this field leaves it alone: state
+	// is SNAP_STATE_UNSPECIFIED then.
+	Clone         *SnapClone `protobuf:"bytes,5,opt,name=clone,proto3" json:"clone,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -3201,6 +3204,66 @@ func (x *SnapSpec) GetRollback() SnapRollback {
 	return SnapRollback_SNAP_ROLLBACK_UNSPECIFIED
 }
 
+func (x *SnapSpec) GetClone() *SnapClone {
+	if x != nil {
+		return x.Clone
+	}
+	return nil
+}
+
+// SnapClone is what a writable snapshot is a clone of, in the same lvstore, and its state.
+type SnapClone struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Of            string                 `protobuf:"bytes,1,opt,name=of,proto3" json:"of,omitempty"`                              // id of a snapshot of the array
+	State         SnapState              `protobuf:"varint,2,opt,name=state,proto3,enum=vda.v1.SnapState" json:"state,omitempty"` // taken: it is there, and is not made again
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SnapClone) Reset() {
+	*x = SnapClone{}
+	mi := &file_v1_agent_proto_msgTypes[34]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SnapClone) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SnapClone) ProtoMessage() {}
+
+func (x *SnapClone) ProtoReflect() protoreflect.Message {
+	mi := &file_v1_agent_proto_msgTypes[34]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SnapClone.ProtoReflect.Descriptor instead.
+func (*SnapClone) Descriptor() ([]byte, []int) {
+	return file_v1_agent_proto_rawDescGZIP(), []int{34}
+}
+
+func (x *SnapClone) GetOf() string {
+	if x != nil {
+		return x.Of
+	}
+	return ""
+}
+
+func (x *SnapClone) GetState() SnapState {
+	if x != nil {
+		return x.State
+	}
+	return SnapState_SNAP_STATE_UNSPECIFIED
+}
+
 type GrpSpec struct {
 	state        protoimpl.MessageState `protogen:"open.v1"`
 	Id           string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
@@ -3223,7 +3286,7 @@ type GrpSpec struct {
 
 func (x *GrpSpec) Reset() {
 	*x = GrpSpec{}
-	mi := &file_v1_agent_proto_msgTypes[34]
+	mi := &file_v1_agent_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3235,7 +3298,7 @@ func (x *GrpSpec) String() string {
 func (*GrpSpec) ProtoMessage() {}
 
 func (x *GrpSpec) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_agent_proto_msgTypes[34]
+	mi := &file_v1_agent_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3248,7 +3311,7 @@ func (x *GrpSpec) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GrpSpec.ProtoReflect.Descriptor instead.
 func (*GrpSpec) Descriptor() ([]byte, []int) {
-	return file_v1_agent_proto_rawDescGZIP(), []int{34}
+	return file_v1_agent_proto_rawDescGZIP(), []int{35}
 }
 
 func (x *GrpSpec) GetId() string {
@@ -3320,7 +3383,7 @@ type MirrorSpec struct {
 
 func (x *MirrorSpec) Reset() {
 	*x = MirrorSpec{}
-	mi := &file_v1_agent_proto_msgTypes[35]
+	mi := &file_v1_agent_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3332,7 +3395,7 @@ func (x *MirrorSpec) String() string {
 func (*MirrorSpec) ProtoMessage() {}
 
 func (x *MirrorSpec) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_agent_proto_msgTypes[35]
+	mi := &file_v1_agent_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3345,7 +3408,7 @@ func (x *MirrorSpec) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MirrorSpec.ProtoReflect.Descriptor instead.
 func (*MirrorSpec) Descriptor() ([]byte, []int) {
-	return file_v1_agent_proto_rawDescGZIP(), []int{35}
+	return file_v1_agent_proto_rawDescGZIP(), []int{36}
 }
 
 func (x *MirrorSpec) GetId() string {
@@ -3403,7 +3466,7 @@ type LegSpec struct {
 
 func (x *LegSpec) Reset() {
 	*x = LegSpec{}
-	mi := &file_v1_agent_proto_msgTypes[36]
+	mi := &file_v1_agent_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3415,7 +3478,7 @@ func (x *LegSpec) String() string {
 func (*LegSpec) ProtoMessage() {}
 
 func (x *LegSpec) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_agent_proto_msgTypes[36]
+	mi := &file_v1_agent_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3428,7 +3491,7 @@ func (x *LegSpec) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LegSpec.ProtoReflect.Descriptor instead.
 func (*LegSpec) Descriptor() ([]byte, []int) {
-	return file_v1_agent_proto_rawDescGZIP(), []int{36}
+	return file_v1_agent_proto_rawDescGZIP(), []int{37}
 }
 
 func (x *LegSpec) GetVd() *VdTarget {
@@ -3466,7 +3529,7 @@ type VdTarget struct {
 
 func (x *VdTarget) Reset() {
 	*x = VdTarget{}
-	mi := &file_v1_agent_proto_msgTypes[37]
+	mi := &file_v1_agent_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3478,7 +3541,7 @@ func (x *VdTarget) String() string {
 func (*VdTarget) ProtoMessage() {}
 
 func (x *VdTarget) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_agent_proto_msgTypes[37]
+	mi := &file_v1_agent_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3491,7 +3554,7 @@ func (x *VdTarget) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VdTarget.ProtoReflect.Descriptor instead.
 func (*VdTarget) Descriptor() ([]byte, []int) {
-	return file_v1_agent_proto_rawDescGZIP(), []int{37}
+	return file_v1_agent_proto_rawDescGZIP(), []int{38}
 }
 
 func (x *VdTarget) GetVdId() string {
@@ -3569,7 +3632,7 @@ type ExpSpec struct {
 
 func (x *ExpSpec) Reset() {
 	*x = ExpSpec{}
-	mi := &file_v1_agent_proto_msgTypes[38]
+	mi := &file_v1_agent_proto_msgTypes[39]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3581,7 +3644,7 @@ func (x *ExpSpec) String() string {
 func (*ExpSpec) ProtoMessage() {}
 
 func (x *ExpSpec) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_agent_proto_msgTypes[38]
+	mi := &file_v1_agent_proto_msgTypes[39]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3594,7 +3657,7 @@ func (x *ExpSpec) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExpSpec.ProtoReflect.Descriptor instead.
 func (*ExpSpec) Descriptor() ([]byte, []int) {
-	return file_v1_agent_proto_rawDescGZIP(), []int{38}
+	return file_v1_agent_proto_rawDescGZIP(), []int{39}
 }
 
 func (x *ExpSpec) GetId() string {
@@ -3722,7 +3785,7 @@ type AuthHost struct {
 
 func (x *AuthHost) Reset() {
 	*x = AuthHost{}
-	mi := &file_v1_agent_proto_msgTypes[39]
+	mi := &file_v1_agent_proto_msgTypes[40]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3734,7 +3797,7 @@ func (x *AuthHost) String() string {
 func (*AuthHost) ProtoMessage() {}
 
 func (x *AuthHost) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_agent_proto_msgTypes[39]
+	mi := &file_v1_agent_proto_msgTypes[40]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3747,7 +3810,7 @@ func (x *AuthHost) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AuthHost.ProtoReflect.Descriptor instead.
 func (*AuthHost) Descriptor() ([]byte, []int) {
-	return file_v1_agent_proto_rawDescGZIP(), []int{39}
+	return file_v1_agent_proto_rawDescGZIP(), []int{40}
 }
 
 func (x *AuthHost) GetNqn() string {
@@ -3783,7 +3846,7 @@ type AuthKeys struct {
 
 func (x *AuthKeys) Reset() {
 	*x = AuthKeys{}
-	mi := &file_v1_agent_proto_msgTypes[40]
+	mi := &file_v1_agent_proto_msgTypes[41]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3795,7 +3858,7 @@ func (x *AuthKeys) String() string {
 func (*AuthKeys) ProtoMessage() {}
 
 func (x *AuthKeys) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_agent_proto_msgTypes[40]
+	mi := &file_v1_agent_proto_msgTypes[41]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3808,7 +3871,7 @@ func (x *AuthKeys) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AuthKeys.ProtoReflect.Descriptor instead.
 func (*AuthKeys) Descriptor() ([]byte, []int) {
-	return file_v1_agent_proto_rawDescGZIP(), []int{40}
+	return file_v1_agent_proto_rawDescGZIP(), []int{41}
 }
 
 func (x *AuthKeys) GetId() string {
@@ -3842,7 +3905,7 @@ type ListDisksRequest struct {
 
 func (x *ListDisksRequest) Reset() {
 	*x = ListDisksRequest{}
-	mi := &file_v1_agent_proto_msgTypes[41]
+	mi := &file_v1_agent_proto_msgTypes[42]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3854,7 +3917,7 @@ func (x *ListDisksRequest) String() string {
 func (*ListDisksRequest) ProtoMessage() {}
 
 func (x *ListDisksRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_agent_proto_msgTypes[41]
+	mi := &file_v1_agent_proto_msgTypes[42]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3867,7 +3930,7 @@ func (x *ListDisksRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListDisksRequest.ProtoReflect.Descriptor instead.
 func (*ListDisksRequest) Descriptor() ([]byte, []int) {
-	return file_v1_agent_proto_rawDescGZIP(), []int{41}
+	return file_v1_agent_proto_rawDescGZIP(), []int{42}
 }
 
 func (x *ListDisksRequest) GetClusterId() string {
@@ -3893,7 +3956,7 @@ type ListDisksReply struct {
 
 func (x *ListDisksReply) Reset() {
 	*x = ListDisksReply{}
-	mi := &file_v1_agent_proto_msgTypes[42]
+	mi := &file_v1_agent_proto_msgTypes[43]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3905,7 +3968,7 @@ func (x *ListDisksReply) String() string {
 func (*ListDisksReply) ProtoMessage() {}
 
 func (x *ListDisksReply) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_agent_proto_msgTypes[42]
+	mi := &file_v1_agent_proto_msgTypes[43]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3918,7 +3981,7 @@ func (x *ListDisksReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListDisksReply.ProtoReflect.Descriptor instead.
 func (*ListDisksReply) Descriptor() ([]byte, []int) {
-	return file_v1_agent_proto_rawDescGZIP(), []int{42}
+	return file_v1_agent_proto_rawDescGZIP(), []int{43}
 }
 
 func (x *ListDisksReply) GetDisks() []*Disk {
@@ -3948,7 +4011,7 @@ type Disk struct {
 
 func (x *Disk) Reset() {
 	*x = Disk{}
-	mi := &file_v1_agent_proto_msgTypes[43]
+	mi := &file_v1_agent_proto_msgTypes[44]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3960,7 +4023,7 @@ func (x *Disk) String() string {
 func (*Disk) ProtoMessage() {}
 
 func (x *Disk) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_agent_proto_msgTypes[43]
+	mi := &file_v1_agent_proto_msgTypes[44]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3973,7 +4036,7 @@ func (x *Disk) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Disk.ProtoReflect.Descriptor instead.
 func (*Disk) Descriptor() ([]byte, []int) {
-	return file_v1_agent_proto_rawDescGZIP(), []int{43}
+	return file_v1_agent_proto_rawDescGZIP(), []int{44}
 }
 
 func (x *Disk) GetPath() string {
@@ -4338,12 +4401,16 @@ const file_v1_agent_proto_rawDesc = "" +
 	"\x11rw_mbytes_per_sec\x18\x02 \x01(\x04R\x0erwMbytesPerSec\x12'\n" +
 	"\x10r_mbytes_per_sec\x18\x03 \x01(\x04R\rrMbytesPerSec\x12'\n" +
 	"\x10w_mbytes_per_sec\x18\x04 \x01(\x04R\rwMbytesPerSec\x12!\n" +
-	"\frebuild_mbps\x182 \x01(\x04R\vrebuildMbps\"\x89\x01\n" +
+	"\frebuild_mbps\x182 \x01(\x04R\vrebuildMbps\"\xb2\x01\n" +
 	"\bSnapSpec\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\tR\x04name\x12'\n" +
 	"\x05state\x18\x03 \x01(\x0e2\x11.vda.v1.SnapStateR\x05state\x120\n" +
-	"\brollback\x18\x04 \x01(\x0e2\x14.vda.v1.SnapRollbackR\brollback\"\xf2\x01\n" +
+	"\brollback\x18\x04 \x01(\x0e2\x14.vda.v1.SnapRollbackR\brollback\x12'\n" +
+	"\x05clone\x18\x05 \x01(\v2\x11.vda.v1.SnapCloneR\x05clone\"D\n" +
+	"\tSnapClone\x12\x0e\n" +
+	"\x02of\x18\x01 \x01(\tR\x02of\x12'\n" +
+	"\x05state\x18\x02 \x01(\x0e2\x11.vda.v1.SnapStateR\x05state\"\xf2\x01\n" +
 	"\aGrpSpec\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x17\n" +
 	"\agrp_idx\x18\x02 \x01(\rR\x06grpIdx\x12$\n" +
@@ -4459,7 +4526,7 @@ func file_v1_agent_proto_rawDescGZIP() []byte {
 }
 
 var file_v1_agent_proto_enumTypes = make([]protoimpl.EnumInfo, 3)
-var file_v1_agent_proto_msgTypes = make([]protoimpl.MessageInfo, 45)
+var file_v1_agent_proto_msgTypes = make([]protoimpl.MessageInfo, 46)
 var file_v1_agent_proto_goTypes = []any{
 	(SnapState)(0),             // 0: vda.v1.SnapState
 	(SnapRollback)(0),          // 1: vda.v1.SnapRollback
@@ -4498,25 +4565,26 @@ var file_v1_agent_proto_goTypes = []any{
 	(*CloneState)(nil),         // 34: vda.v1.CloneState
 	(*Limits)(nil),             // 35: vda.v1.Limits
 	(*SnapSpec)(nil),           // 36: vda.v1.SnapSpec
-	(*GrpSpec)(nil),            // 37: vda.v1.GrpSpec
-	(*MirrorSpec)(nil),         // 38: vda.v1.MirrorSpec
-	(*LegSpec)(nil),            // 39: vda.v1.LegSpec
-	(*VdTarget)(nil),           // 40: vda.v1.VdTarget
-	(*ExpSpec)(nil),            // 41: vda.v1.ExpSpec
-	(*AuthHost)(nil),           // 42: vda.v1.AuthHost
-	(*AuthKeys)(nil),           // 43: vda.v1.AuthKeys
-	(*ListDisksRequest)(nil),   // 44: vda.v1.ListDisksRequest
-	(*ListDisksReply)(nil),     // 45: vda.v1.ListDisksReply
-	(*Disk)(nil),               // 46: vda.v1.Disk
-	nil,                        // 47: vda.v1.HeartbeatReply.VdEpochsEntry
-	(*ClusterSecurity)(nil),    // 48: vda.v1.ClusterSecurity
+	(*SnapClone)(nil),          // 37: vda.v1.SnapClone
+	(*GrpSpec)(nil),            // 38: vda.v1.GrpSpec
+	(*MirrorSpec)(nil),         // 39: vda.v1.MirrorSpec
+	(*LegSpec)(nil),            // 40: vda.v1.LegSpec
+	(*VdTarget)(nil),           // 41: vda.v1.VdTarget
+	(*ExpSpec)(nil),            // 42: vda.v1.ExpSpec
+	(*AuthHost)(nil),           // 43: vda.v1.AuthHost
+	(*AuthKeys)(nil),           // 44: vda.v1.AuthKeys
+	(*ListDisksRequest)(nil),   // 45: vda.v1.ListDisksRequest
+	(*ListDisksReply)(nil),     // 46: vda.v1.ListDisksReply
+	(*Disk)(nil),               // 47: vda.v1.Disk
+	nil,                        // 48: vda.v1.HeartbeatReply.VdEpochsEntry
+	(*ClusterSecurity)(nil),    // 49: vda.v1.ClusterSecurity
 }
 var file_v1_agent_proto_depIdxs = []int32{
 	1,  // 0: vda.v1.ObjectState.rolled:type_name -> vda.v1.SnapRollback
-	48, // 1: vda.v1.HeartbeatRequest.security:type_name -> vda.v1.ClusterSecurity
+	49, // 1: vda.v1.HeartbeatRequest.security:type_name -> vda.v1.ClusterSecurity
 	4,  // 2: vda.v1.HeartbeatReply.states:type_name -> vda.v1.ObjectState
 	12, // 3: vda.v1.HeartbeatReply.unreached:type_name -> vda.v1.Unreached
-	47, // 4: vda.v1.HeartbeatReply.vd_epochs:type_name -> vda.v1.HeartbeatReply.VdEpochsEntry
+	48, // 4: vda.v1.HeartbeatReply.vd_epochs:type_name -> vda.v1.HeartbeatReply.VdEpochsEntry
 	9,  // 5: vda.v1.HeartbeatReply.mirrors:type_name -> vda.v1.MirrorState
 	34, // 6: vda.v1.HeartbeatReply.clones:type_name -> vda.v1.CloneState
 	8,  // 7: vda.v1.HeartbeatReply.spaces:type_name -> vda.v1.SpaceState
@@ -4539,8 +4607,8 @@ var file_v1_agent_proto_depIdxs = []int32{
 	32, // 24: vda.v1.SyncCnRequest.cntlrs:type_name -> vda.v1.CntlrSpec
 	28, // 25: vda.v1.SyncCnRequest.marks:type_name -> vda.v1.VersionMark
 	3,  // 26: vda.v1.SyncCnRequest.backend_listener:type_name -> vda.v1.ListenerConf
-	37, // 27: vda.v1.CntlrSpec.grps:type_name -> vda.v1.GrpSpec
-	41, // 28: vda.v1.CntlrSpec.exps:type_name -> vda.v1.ExpSpec
+	38, // 27: vda.v1.CntlrSpec.grps:type_name -> vda.v1.GrpSpec
+	42, // 28: vda.v1.CntlrSpec.exps:type_name -> vda.v1.ExpSpec
 	3,  // 29: vda.v1.CntlrSpec.primary_listener:type_name -> vda.v1.ListenerConf
 	35, // 30: vda.v1.CntlrSpec.limits:type_name -> vda.v1.Limits
 	36, // 31: vda.v1.CntlrSpec.snaps:type_name -> vda.v1.SnapSpec
@@ -4548,50 +4616,52 @@ var file_v1_agent_proto_depIdxs = []int32{
 	3,  // 33: vda.v1.CloneSource.listeners:type_name -> vda.v1.ListenerConf
 	0,  // 34: vda.v1.SnapSpec.state:type_name -> vda.v1.SnapState
 	1,  // 35: vda.v1.SnapSpec.rollback:type_name -> vda.v1.SnapRollback
-	40, // 36: vda.v1.GrpSpec.vds:type_name -> vda.v1.VdTarget
-	38, // 37: vda.v1.GrpSpec.mirrors:type_name -> vda.v1.MirrorSpec
-	38, // 38: vda.v1.GrpSpec.columns:type_name -> vda.v1.MirrorSpec
-	39, // 39: vda.v1.MirrorSpec.legs:type_name -> vda.v1.LegSpec
-	40, // 40: vda.v1.LegSpec.vd:type_name -> vda.v1.VdTarget
-	2,  // 41: vda.v1.LegSpec.role:type_name -> vda.v1.LegRole
-	3,  // 42: vda.v1.VdTarget.listener:type_name -> vda.v1.ListenerConf
-	42, // 43: vda.v1.ExpSpec.auth_hosts:type_name -> vda.v1.AuthHost
-	43, // 44: vda.v1.AuthHost.new:type_name -> vda.v1.AuthKeys
-	43, // 45: vda.v1.AuthHost.old:type_name -> vda.v1.AuthKeys
-	46, // 46: vda.v1.ListDisksReply.disks:type_name -> vda.v1.Disk
-	5,  // 47: vda.v1.DnAgent.Heartbeat:input_type -> vda.v1.HeartbeatRequest
-	5,  // 48: vda.v1.DnAgent.Beats:input_type -> vda.v1.HeartbeatRequest
-	27, // 49: vda.v1.DnAgent.Sync:input_type -> vda.v1.SyncDnRequest
-	19, // 50: vda.v1.DnAgent.Orphans:input_type -> vda.v1.OrphansRequest
-	44, // 51: vda.v1.DnAgent.ListDisks:input_type -> vda.v1.ListDisksRequest
-	5,  // 52: vda.v1.CnAgent.Heartbeat:input_type -> vda.v1.HeartbeatRequest
-	5,  // 53: vda.v1.CnAgent.Beats:input_type -> vda.v1.HeartbeatRequest
-	31, // 54: vda.v1.CnAgent.Sync:input_type -> vda.v1.SyncCnRequest
-	19, // 55: vda.v1.CnAgent.Orphans:input_type -> vda.v1.OrphansRequest
-	13, // 56: vda.v1.CnAgent.Probe:input_type -> vda.v1.ProbeRequest
-	21, // 57: vda.v1.CnAgent.StandBy:input_type -> vda.v1.StandByRequest
-	23, // 58: vda.v1.CnAgent.Scrub:input_type -> vda.v1.ScrubRequest
-	15, // 59: vda.v1.CnAgent.HoldSnap:input_type -> vda.v1.HoldSnapRequest
-	17, // 60: vda.v1.CnAgent.ReleaseSnap:input_type -> vda.v1.ReleaseSnapRequest
-	6,  // 61: vda.v1.DnAgent.Heartbeat:output_type -> vda.v1.HeartbeatReply
-	6,  // 62: vda.v1.DnAgent.Beats:output_type -> vda.v1.HeartbeatReply
-	25, // 63: vda.v1.DnAgent.Sync:output_type -> vda.v1.SyncReply
-	20, // 64: vda.v1.DnAgent.Orphans:output_type -> vda.v1.OrphansReply
-	45, // 65: vda.v1.DnAgent.ListDisks:output_type -> vda.v1.ListDisksReply
-	6,  // 66: vda.v1.CnAgent.Heartbeat:output_type -> vda.v1.HeartbeatReply
-	6,  // 67: vda.v1.CnAgent.Beats:output_type -> vda.v1.HeartbeatReply
-	25, // 68: vda.v1.CnAgent.Sync:output_type -> vda.v1.SyncReply
-	20, // 69: vda.v1.CnAgent.Orphans:output_type -> vda.v1.OrphansReply
-	14, // 70: vda.v1.CnAgent.Probe:output_type -> vda.v1.ProbeReply
-	22, // 71: vda.v1.CnAgent.StandBy:output_type -> vda.v1.StandByReply
-	24, // 72: vda.v1.CnAgent.Scrub:output_type -> vda.v1.ScrubReply
-	16, // 73: vda.v1.CnAgent.HoldSnap:output_type -> vda.v1.HoldSnapReply
-	18, // 74: vda.v1.CnAgent.ReleaseSnap:output_type -> vda.v1.ReleaseSnapReply
-	61, // [61:75] is the sub-list for method output_type
-	47, // [47:61] is the sub-list for method input_type
-	47, // [47:47] is the sub-list for extension type_name
-	47, // [47:47] is the sub-list for extension extendee
-	0,  // [0:47] is the sub-list for field type_name
+	37, // 36: vda.v1.SnapSpec.clone:type_name -> vda.v1.SnapClone
+	0,  // 37: vda.v1.SnapClone.state:type_name -> vda.v1.SnapState
+	41, // 38: vda.v1.GrpSpec.vds:type_name -> vda.v1.VdTarget
+	39, // 39: vda.v1.GrpSpec.mirrors:type_name -> vda.v1.MirrorSpec
+	39, // 40: vda.v1.GrpSpec.columns:type_name -> vda.v1.MirrorSpec
+	40, // 41: vda.v1.MirrorSpec.legs:type_name -> vda.v1.LegSpec
+	41, // 42: vda.v1.LegSpec.vd:type_name -> vda.v1.VdTarget
+	2,  // 43: vda.v1.LegSpec.role:type_name -> vda.v1.LegRole
+	3,  // 44: vda.v1.VdTarget.listener:type_name -> vda.v1.ListenerConf
+	43, // 45: vda.v1.ExpSpec.auth_hosts:type_name -> vda.v1.AuthHost
+	44, // 46: vda.v1.AuthHost.new:type_name -> vda.v1.AuthKeys
+	44, // 47: vda.v1.AuthHost.old:type_name -> vda.v1.AuthKeys
+	47, // 48: vda.v1.ListDisksReply.disks:type_name -> vda.v1.Disk
+	5,  // 49: vda.v1.DnAgent.Heartbeat:input_type -> vda.v1.HeartbeatRequest
+	5,  // 50: vda.v1.DnAgent.Beats:input_type -> vda.v1.HeartbeatRequest
+	27, // 51: vda.v1.DnAgent.Sync:input_type -> vda.v1.SyncDnRequest
+	19, // 52: vda.v1.DnAgent.Orphans:input_type -> vda.v1.OrphansRequest
+	45, // 53: vda.v1.DnAgent.ListDisks:input_type -> vda.v1.ListDisksRequest
+	5,  // 54: vda.v1.CnAgent.Heartbeat:input_type -> vda.v1.HeartbeatRequest
+	5,  // 55: vda.v1.CnAgent.Beats:input_type -> vda.v1.HeartbeatRequest
+	31, // 56: vda.v1.CnAgent.Sync:input_type -> vda.v1.SyncCnRequest
+	19, // 57: vda.v1.CnAgent.Orphans:input_type -> vda.v1.OrphansRequest
+	13, // 58: vda.v1.CnAgent.Probe:input_type -> vda.v1.ProbeRequest
+	21, // 59: vda.v1.CnAgent.StandBy:input_type -> vda.v1.StandByRequest
+	23, // 60: vda.v1.CnAgent.Scrub:input_type -> vda.v1.ScrubRequest
+	15, // 61: vda.v1.CnAgent.HoldSnap:input_type -> vda.v1.HoldSnapRequest
+	17, // 62: vda.v1.CnAgent.ReleaseSnap:input_type -> vda.v1.ReleaseSnapRequest
+	6,  // 63: vda.v1.DnAgent.Heartbeat:output_type -> vda.v1.HeartbeatReply
+	6,  // 64: vda.v1.DnAgent.Beats:output_type -> vda.v1.HeartbeatReply
+	25, // 65: vda.v1.DnAgent.Sync:output_type -> vda.v1.SyncReply
+	20, // 66: vda.v1.DnAgent.Orphans:output_type -> vda.v1.OrphansReply
+	46, // 67: vda.v1.DnAgent.ListDisks:output_type -> vda.v1.ListDisksReply
+	6,  // 68: vda.v1.CnAgent.Heartbeat:output_type -> vda.v1.HeartbeatReply
+	6,  // 69: vda.v1.CnAgent.Beats:output_type -> vda.v1.HeartbeatReply
+	25, // 70: vda.v1.CnAgent.Sync:output_type -> vda.v1.SyncReply
+	20, // 71: vda.v1.CnAgent.Orphans:output_type -> vda.v1.OrphansReply
+	14, // 72: vda.v1.CnAgent.Probe:output_type -> vda.v1.ProbeReply
+	22, // 73: vda.v1.CnAgent.StandBy:output_type -> vda.v1.StandByReply
+	24, // 74: vda.v1.CnAgent.Scrub:output_type -> vda.v1.ScrubReply
+	16, // 75: vda.v1.CnAgent.HoldSnap:output_type -> vda.v1.HoldSnapReply
+	18, // 76: vda.v1.CnAgent.ReleaseSnap:output_type -> vda.v1.ReleaseSnapReply
+	63, // [63:77] is the sub-list for method output_type
+	49, // [49:63] is the sub-list for method input_type
+	49, // [49:49] is the sub-list for extension type_name
+	49, // [49:49] is the sub-list for extension extendee
+	0,  // [0:49] is the sub-list for field type_name
 }
 
 func init() { file_v1_agent_proto_init() }
@@ -4606,7 +4676,7 @@ func file_v1_agent_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_v1_agent_proto_rawDesc), len(file_v1_agent_proto_rawDesc)),
 			NumEnums:      3,
-			NumMessages:   45,
+			NumMessages:   46,
 			NumExtensions: 0,
 			NumServices:   2,
 		},

@@ -6388,22 +6388,25 @@ func (x *ScrubDaReply) GetDaMsg() *DaMsg {
 }
 
 type SnapMsg struct {
-	state       protoimpl.MessageState `protogen:"open.v1"`
-	SnapId      string                 `protobuf:"bytes,1,opt,name=snap_id,json=snapId,proto3" json:"snap_id,omitempty"`
-	SnapName    string                 `protobuf:"bytes,2,opt,name=snap_name,json=snapName,proto3" json:"snap_name,omitempty"`
-	DaName      string                 `protobuf:"bytes,3,opt,name=da_name,json=daName,proto3" json:"da_name,omitempty"`
-	DaSize      uint64                 `protobuf:"varint,4,opt,name=da_size,json=daSize,proto3" json:"da_size,omitempty"`         // bytes of the array when it was taken
-	HeldSize    uint64                 `protobuf:"varint,5,opt,name=held_size,json=heldSize,proto3" json:"held_size,omitempty"`   // bytes of the array's physical size that are this snapshot's own
-	State       string                 `protobuf:"bytes,6,opt,name=state,proto3" json:"state,omitempty"`                          // asked, taken or deleting
-	AskedTime   string                 `protobuf:"bytes,7,opt,name=asked_time,json=askedTime,proto3" json:"asked_time,omitempty"` // RFC 3339
-	TakenTime   string                 `protobuf:"bytes,8,opt,name=taken_time,json=takenTime,proto3" json:"taken_time,omitempty"` // RFC 3339, when it was first known to be taken; "" before
-	Error       bool                   `protobuf:"varint,9,opt,name=error,proto3" json:"error,omitempty"`
-	ErrorMsg    string                 `protobuf:"bytes,10,opt,name=error_msg,json=errorMsg,proto3" json:"error_msg,omitempty"`
-	ErrorTime   string                 `protobuf:"bytes,11,opt,name=error_time,json=errorTime,proto3" json:"error_time,omitempty"`
-	ExpNameList []string               `protobuf:"bytes,12,rep,name=exp_name_list,json=expNameList,proto3" json:"exp_name_list,omitempty"` // through which hosts use it
-	Rollback    string                 `protobuf:"bytes,13,opt,name=rollback,proto3" json:"rollback,omitempty"`                            // "", asked (the array is to be rolled back to it) or done (what was on the array before is being deleted)
-	LabelList   []string               `protobuf:"bytes,50,rep,name=label_list,json=labelList,proto3" json:"label_list,omitempty"`         // KEY=VALUE each, by key
-	Description string                 `protobuf:"bytes,51,opt,name=description,proto3" json:"description,omitempty"`
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	SnapId        string                 `protobuf:"bytes,1,opt,name=snap_id,json=snapId,proto3" json:"snap_id,omitempty"`
+	SnapName      string                 `protobuf:"bytes,2,opt,name=snap_name,json=snapName,proto3" json:"snap_name,omitempty"`
+	DaName        string                 `protobuf:"bytes,3,opt,name=da_name,json=daName,proto3" json:"da_name,omitempty"`
+	DaSize        uint64                 `protobuf:"varint,4,opt,name=da_size,json=daSize,proto3" json:"da_size,omitempty"`         // bytes of the array when it was taken
+	HeldSize      uint64                 `protobuf:"varint,5,opt,name=held_size,json=heldSize,proto3" json:"held_size,omitempty"`   // bytes of the array's physical size that are this snapshot's own
+	State         string                 `protobuf:"bytes,6,opt,name=state,proto3" json:"state,omitempty"`                          // asked, taken (of a writable one: made) or deleting
+	AskedTime     string                 `protobuf:"bytes,7,opt,name=asked_time,json=askedTime,proto3" json:"asked_time,omitempty"` // RFC 3339
+	TakenTime     string                 `protobuf:"bytes,8,opt,name=taken_time,json=takenTime,proto3" json:"taken_time,omitempty"` // RFC 3339, when it was first known to be taken; "" before
+	Error         bool                   `protobuf:"varint,9,opt,name=error,proto3" json:"error,omitempty"`
+	ErrorMsg      string                 `protobuf:"bytes,10,opt,name=error_msg,json=errorMsg,proto3" json:"error_msg,omitempty"`
+	ErrorTime     string                 `protobuf:"bytes,11,opt,name=error_time,json=errorTime,proto3" json:"error_time,omitempty"`
+	ExpNameList   []string               `protobuf:"bytes,12,rep,name=exp_name_list,json=expNameList,proto3" json:"exp_name_list,omitempty"`       // through which hosts use it
+	Writable      bool                   `protobuf:"varint,14,opt,name=writable,proto3" json:"writable,omitempty"`                                 // hosts may write to it: it is a clone of another snapshot of the array, within the array
+	FromSnap      string                 `protobuf:"bytes,15,opt,name=from_snap,json=fromSnap,proto3" json:"from_snap,omitempty"`                  // that snapshot; "" for one that is not writable
+	CloneNameList []string               `protobuf:"bytes,16,rep,name=clone_name_list,json=cloneNameList,proto3" json:"clone_name_list,omitempty"` // writable snapshots that are clones of it; get only
+	Rollback      string                 `protobuf:"bytes,13,opt,name=rollback,proto3" json:"rollback,omitempty"`                                  // "", asked (the array is to be rolled back to it) or done (what was on the array before is being deleted)
+	LabelList     []string               `protobuf:"bytes,50,rep,name=label_list,json=labelList,proto3" json:"label_list,omitempty"`               // KEY=VALUE each, by key
+	Description   string                 `protobuf:"bytes,51,opt,name=description,proto3" json:"description,omitempty"`
 	// The same for snapshots that were taken of several arrays at one instant; "" for others.
 	TogetherId    string `protobuf:"bytes,60,opt,name=together_id,json=togetherId,proto3" json:"together_id,omitempty"`
 	unknownFields protoimpl.UnknownFields
@@ -6524,6 +6527,27 @@ func (x *SnapMsg) GetExpNameList() []string {
 	return nil
 }
 
+func (x *SnapMsg) GetWritable() bool {
+	if x != nil {
+		return x.Writable
+	}
+	return false
+}
+
+func (x *SnapMsg) GetFromSnap() string {
+	if x != nil {
+		return x.FromSnap
+	}
+	return ""
+}
+
+func (x *SnapMsg) GetCloneNameList() []string {
+	if x != nil {
+		return x.CloneNameList
+	}
+	return nil
+}
+
 func (x *SnapMsg) GetRollback() string {
 	if x != nil {
 		return x.Rollback
@@ -6556,8 +6580,11 @@ type CreateSnapRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Of the array, or of several, with commas between: all are snapshotted at one instant,
 	// under the same name.
-	DaName        string   `protobuf:"bytes,1,opt,name=da_name,json=daName,proto3" json:"da_name,omitempty"`
-	SnapName      string   `protobuf:"bytes,2,opt,name=snap_name,json=snapName,proto3" json:"snap_name,omitempty"`
+	DaName   string `protobuf:"bytes,1,opt,name=da_name,json=daName,proto3" json:"da_name,omitempty"`
+	SnapName string `protobuf:"bytes,2,opt,name=snap_name,json=snapName,proto3" json:"snap_name,omitempty"`
+	// A snapshot of the array: the new one is writable and begins with what that shows. "": it
+	// is not writable, and shows what is on the array now.
+	FromSnap      string   `protobuf:"bytes,3,opt,name=from_snap,json=fromSnap,proto3" json:"from_snap,omitempty"`
 	Label         []string `protobuf:"bytes,50,rep,name=label,proto3" json:"label,omitempty"` // KEY=VALUE each
 	Description   string   `protobuf:"bytes,51,opt,name=description,proto3" json:"description,omitempty"`
 	unknownFields protoimpl.UnknownFields
@@ -6604,6 +6631,13 @@ func (x *CreateSnapRequest) GetDaName() string {
 func (x *CreateSnapRequest) GetSnapName() string {
 	if x != nil {
 		return x.SnapName
+	}
+	return ""
+}
+
+func (x *CreateSnapRequest) GetFromSnap() string {
+	if x != nil {
+		return x.FromSnap
 	}
 	return ""
 }
@@ -7282,6 +7316,7 @@ type ExpMsg struct {
 	Description           string                 `protobuf:"bytes,51,opt,name=description,proto3" json:"description,omitempty"`
 	NsUuid                string                 `protobuf:"bytes,60,opt,name=ns_uuid,json=nsUuid,proto3" json:"ns_uuid,omitempty"`                                                  // UUID of its namespace on hosts; "" unless it is asked for
 	AuthInitiatorNqnList  []string               `protobuf:"bytes,61,rep,name=auth_initiator_nqn_list,json=authInitiatorNqnList,proto3" json:"auth_initiator_nqn_list,omitempty"`    // those of the hosts that have to authenticate
+	SnapWritable          bool                   `protobuf:"varint,63,opt,name=snap_writable,json=snapWritable,proto3" json:"snap_writable,omitempty"`                               // it shows a snapshot, to which hosts may write
 	RekeyInitiatorNqnList []string               `protobuf:"bytes,62,rep,name=rekey_initiator_nqn_list,json=rekeyInitiatorNqnList,proto3" json:"rekey_initiator_nqn_list,omitempty"` // those of them that may still use the key before their last one
 	unknownFields         protoimpl.UnknownFields
 	sizeCache             protoimpl.SizeCache
@@ -7399,6 +7434,13 @@ func (x *ExpMsg) GetAuthInitiatorNqnList() []string {
 		return x.AuthInitiatorNqnList
 	}
 	return nil
+}
+
+func (x *ExpMsg) GetSnapWritable() bool {
+	if x != nil {
+		return x.SnapWritable
+	}
+	return false
 }
 
 func (x *ExpMsg) GetRekeyInitiatorNqnList() []string {
@@ -11881,7 +11923,7 @@ const file_v1_portal_proto_rawDesc = "" +
 	"\fScrubDaReply\x120\n" +
 	"\n" +
 	"reply_info\x18\x01 \x01(\v2\x11.vda.v1.ReplyInfoR\treplyInfo\x12$\n" +
-	"\x06da_msg\x18\x02 \x01(\v2\r.vda.v1.DaMsgR\x05daMsg\"\xd6\x03\n" +
+	"\x06da_msg\x18\x02 \x01(\v2\r.vda.v1.DaMsgR\x05daMsg\"\xb7\x04\n" +
 	"\aSnapMsg\x12\x17\n" +
 	"\asnap_id\x18\x01 \x01(\tR\x06snapId\x12\x1b\n" +
 	"\tsnap_name\x18\x02 \x01(\tR\bsnapName\x12\x17\n" +
@@ -11899,15 +11941,19 @@ const file_v1_portal_proto_rawDesc = "" +
 	"\n" +
 	"error_time\x18\v \x01(\tR\terrorTime\x12\"\n" +
 	"\rexp_name_list\x18\f \x03(\tR\vexpNameList\x12\x1a\n" +
+	"\bwritable\x18\x0e \x01(\bR\bwritable\x12\x1b\n" +
+	"\tfrom_snap\x18\x0f \x01(\tR\bfromSnap\x12&\n" +
+	"\x0fclone_name_list\x18\x10 \x03(\tR\rcloneNameList\x12\x1a\n" +
 	"\brollback\x18\r \x01(\tR\brollback\x12\x1d\n" +
 	"\n" +
 	"label_list\x182 \x03(\tR\tlabelList\x12 \n" +
 	"\vdescription\x183 \x01(\tR\vdescription\x12\x1f\n" +
 	"\vtogether_id\x18< \x01(\tR\n" +
-	"togetherId\"\x81\x01\n" +
+	"togetherId\"\x9e\x01\n" +
 	"\x11CreateSnapRequest\x12\x17\n" +
 	"\ada_name\x18\x01 \x01(\tR\x06daName\x12\x1b\n" +
-	"\tsnap_name\x18\x02 \x01(\tR\bsnapName\x12\x14\n" +
+	"\tsnap_name\x18\x02 \x01(\tR\bsnapName\x12\x1b\n" +
+	"\tfrom_snap\x18\x03 \x01(\tR\bfromSnap\x12\x14\n" +
 	"\x05label\x182 \x03(\tR\x05label\x12 \n" +
 	"\vdescription\x183 \x01(\tR\vdescription\"\xc3\x01\n" +
 	"\x0fCreateSnapReply\x120\n" +
@@ -11964,7 +12010,7 @@ const file_v1_portal_proto_rawDesc = "" +
 	"\fGetSnapReply\x120\n" +
 	"\n" +
 	"reply_info\x18\x01 \x01(\v2\x11.vda.v1.ReplyInfoR\treplyInfo\x12*\n" +
-	"\bsnap_msg\x18\x02 \x01(\v2\x0f.vda.v1.SnapMsgR\asnapMsg\"\xde\x03\n" +
+	"\bsnap_msg\x18\x02 \x01(\v2\x0f.vda.v1.SnapMsgR\asnapMsg\"\x83\x04\n" +
 	"\x06ExpMsg\x12\x15\n" +
 	"\x06exp_id\x18\x01 \x01(\tR\x05expId\x12\x19\n" +
 	"\bexp_name\x18\x02 \x01(\tR\aexpName\x12\x17\n" +
@@ -11978,7 +12024,8 @@ const file_v1_portal_proto_rawDesc = "" +
 	"label_list\x182 \x03(\tR\tlabelList\x12 \n" +
 	"\vdescription\x183 \x01(\tR\vdescription\x12\x17\n" +
 	"\ans_uuid\x18< \x01(\tR\x06nsUuid\x125\n" +
-	"\x17auth_initiator_nqn_list\x18= \x03(\tR\x14authInitiatorNqnList\x127\n" +
+	"\x17auth_initiator_nqn_list\x18= \x03(\tR\x14authInitiatorNqnList\x12#\n" +
+	"\rsnap_writable\x18? \x01(\bR\fsnapWritable\x127\n" +
 	"\x18rekey_initiator_nqn_list\x18> \x03(\tR\x15rekeyInitiatorNqnList\"\xaf\x01\n" +
 	"\x05EsMsg\x12\x13\n" +
 	"\x05es_id\x18\x01 \x01(\tR\x04esId\x12\x1b\n" +

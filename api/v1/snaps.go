@@ -26,6 +26,23 @@ func (r SnapRollback) Rollback() vda.SnapRollback {
 	}
 }
 
+// NewSnapSpec is a snapshot as it is sent.
+func NewSnapSpec(s *vda.Snap) *SnapSpec {
+	spec := &SnapSpec{Id: s.ID, Name: s.Name, State: NewSnapState(s.State), Rollback: NewSnapRollback(s.Rollback)}
+	if s.Writable() {
+		spec.State, spec.Clone = SnapState_SNAP_STATE_UNSPECIFIED, &SnapClone{Of: s.CloneOf, State: spec.State}
+	}
+	return spec
+}
+
+// Stage is the state of a snapshot, writable or not.
+func (s *SnapSpec) Stage() SnapState {
+	if s.Clone != nil {
+		return s.Clone.State
+	}
+	return s.State
+}
+
 // NewSnapState is a snapshot's state as it is sent.
 func NewSnapState(s vda.SnapState) SnapState {
 	switch s {

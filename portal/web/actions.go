@@ -47,9 +47,10 @@ type action struct {
 const confirmField = "confirm"
 
 var (
-	daField   = field{Name: "da_name", Label: "Array", Fixed: true}
-	snapField = field{Name: "snap_name", Label: "Snapshot", Fixed: true}
-	expField  = field{Name: "exp_name", Label: "Exporter", Fixed: true}
+	daField       = field{Name: "da_name", Label: "Array", Fixed: true}
+	snapField     = field{Name: "snap_name", Label: "Snapshot", Fixed: true}
+	fromSnapField = field{Name: "from_snap", Label: "Snapshot", Fixed: true}
+	expField      = field{Name: "exp_name", Label: "Exporter", Fixed: true}
 )
 
 var actions = map[string]action{
@@ -103,6 +104,14 @@ var actions = map[string]action{
 			_, err := p.CreateSnap(ctx, &apiv1.CreateSnapRequest{DaName: form.Get("da_name"), SnapName: form.Get("snap_name")})
 			return arrayPage(form), err
 		}},
+	"create-writable-snapshot": {title: "Make a writable snapshot", button: "Make the writable snapshot",
+		words:  "Hosts may write to it. It begins with what the snapshot shows, and shares space with it and the array.",
+		fields: []field{daField, fromSnapField, {Name: "snap_name", Label: "Name"}},
+		do: func(ctx context.Context, p apiv1.PortalClient, form url.Values) (string, error) {
+			_, err := p.CreateSnap(ctx, &apiv1.CreateSnapRequest{DaName: form.Get("da_name"), SnapName: form.Get("snap_name"),
+				FromSnap: form.Get("from_snap")})
+			return arrayPage(form), err
+		}},
 	"delete-snapshot": {title: "Delete a snapshot", button: "Delete the snapshot", grave: true,
 		words:  "What the snapshot holds is lost. The array stays as it is.",
 		fields: []field{daField, snapField},
@@ -114,7 +123,7 @@ var actions = map[string]action{
 		words: "The host with this NQN may connect, to all controllers of the array.",
 		fields: []field{daField, {Name: "exp_name", Label: "Name"},
 			{Name: "initiator_nqn", Label: "Host NQN", Help: "of the host, as in its /etc/nvme/hostnqn"},
-			{Name: "snap_name", Label: "Snapshot", Optional: true, Help: "to export it, read-only, in place of the array"}},
+			{Name: "snap_name", Label: "Snapshot", Optional: true, Help: "to export it in place of the array, read-only unless it is writable"}},
 		do: func(ctx context.Context, p apiv1.PortalClient, form url.Values) (string, error) {
 			_, err := p.CreateExp(ctx, &apiv1.CreateExpRequest{DaName: form.Get("da_name"), ExpName: form.Get("exp_name"),
 				InitiatorNqn: form.Get("initiator_nqn"), SnapName: form.Get("snap_name")})

@@ -10,7 +10,7 @@ import (
 func newSnap(da *vda.DA) *vda.Snap {
 	id := store.NewID()
 	return &vda.Snap{ID: id, DAID: da.ID, Name: "snap-" + id, State: vda.SnapAsked,
-		Size: 1 << 40, Held: 1 << 20, Asked: noon, Taken: noon, Rollback: vda.RollbackAsked, Together: store.NewID(),
+		Size: 1 << 40, Held: 1 << 20, Asked: noon, Taken: noon, Rollback: vda.RollbackAsked, Together: store.NewID(), CloneOf: store.NewID(),
 		Health: vda.Health{Error: true, Msg: "new", Since: noon}}
 }
 

@@ -83,6 +83,9 @@ func (a *Agent) FailVDs(why string) { a.locked(func() { a.set.vdError = why }) }
 // JoinNothing has the agent say nothing of groups that are to be part of their array.
 func (a *Agent) JoinNothing(on bool) { a.locked(func() { a.set.lazy = on }) }
 
+// KnowsNoWritableSnaps has the agent be one of a release before there were any.
+func (a *Agent) KnowsNoWritableSnaps(not bool) { a.locked(func() { a.set.noClones = not }) }
+
 // SizeOfSnaps has snapshots be said to show so many bytes, 0 for nothing being said.
 func (a *Agent) SizeOfSnaps(bytes uint64) { a.locked(func() { a.set.snapSize = bytes }) }
 

@@ -67,6 +67,7 @@ type set struct {
 	lazy      bool              // it says nothing of groups that are joining
 	snapError string            // of every snapshot
 	snapSize  uint64
+	noClones  bool            // it leaves writable snapshots alone
 	done      map[string]bool // of errs: they are as desired
 	failAll   string          // error of every object
 	cache     string          // PdCapacity.WriteCache of every pd
@@ -247,19 +248,23 @@ func (s *set) state(id string, deleted bool) *apiv1.ObjectState {
 
 // snapshot has a snapshot taken or deleted.
 func (s *set) snapshot(snap *apiv1.SnapSpec) *apiv1.ObjectState {
-	deleting := snap.State == apiv1.SnapState_SNAP_STATE_DELETING
+	stage := snap.Stage()
+	if s.noClones { // as an agent of before clones within arrays
+		stage = snap.State
+	}
+	deleting := stage == apiv1.SnapState_SNAP_STATE_DELETING
 	st := s.state(snap.Id, deleting)
 	if s.snapError != "" && !deleting && !st.Error {
 		st.Error, st.ErrorMsg, st.Gone = true, s.snapError, false
 	}
-	if st.Error || snap.State == apiv1.SnapState_SNAP_STATE_TOGETHER {
+	if st.Error || stage == apiv1.SnapState_SNAP_STATE_TOGETHER || stage == apiv1.SnapState_SNAP_STATE_UNSPECIFIED {
 		return st
 	}
 	if deleting {
 		delete(s.snaps, snap.Id)
 		return st
 	}
-	if snap.State == apiv1.SnapState_SNAP_STATE_ASKED && !s.snaps[snap.Id] {
+	if stage == apiv1.SnapState_SNAP_STATE_ASKED && !s.snaps[snap.Id] {
 		s.taken++
 	}
 	s.snaps[snap.Id] = true

@@ -150,8 +150,8 @@ func diskNodes(all []outcome) string {
 		}
 		slices.Sort(loads)
 		fmt.Fprintf(&b, "disk node %-15s %4d samples: longest I/O p50 %s, p99 %s, max %s s, %d not below %s; goal p99 < %s s: %s; "+
-			"load %.1f, %.1f to %.1f\n", l.name, len(pauses), ms(quantile(pauses, 50)), ms(p99), ms(quantile(pauses, 100)), over, ms(l.goal), ms(l.goal),
-			said, loads[len(loads)/2], loads[0], loads[len(loads)-1])
+			"load %.1f, %.1f to %.1f\n", l.name, len(pauses), ms(quantile(pauses, 50)), ms(p99), ms(quantile(pauses, 100)), over, ms(l.goal),
+			ms(l.goal), said, loads[len(loads)/2], loads[0], loads[len(loads)-1])
 	}
 	return b.String()
 }

@@ -62,6 +62,10 @@ func Supersede(ctx context.Context, uri string) (SchemaStatus, error) {
 	for _, q := range []string{
 		fmt.Sprintf("UPDATE vda_dn SET version = version + %d, applied = 0, marks = ''", versionLeap),
 		fmt.Sprintf("UPDATE vda_cn SET version = version + %d, applied = 0, marks = ''", versionLeap),
+		// The versions of vds and controllers stay, and none is carried out as the leap has it: no dn has fenced its
+		// vds for the new term.
+		"UPDATE vda_vd SET applied = 0",
+		"UPDATE vda_cntlr SET applied = 0",
 		fmt.Sprintf("UPDATE vda_da SET term = term + %d", termLeap),
 		// A rollback of an array that the backup has as ordered was carried out since, and hosts have
 		// written: it is not carried out again. One that was not begun is given up.

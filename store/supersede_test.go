@@ -105,3 +105,54 @@ func TestRestoredTokensAreVoid(t *testing.T) {
 		t.Fatal(err)
 	}
 }
+
+// TestNothingIsFencedOnceRestored: a vd that its dn had fenced, and a controller that had let go of legs, did so for
+// terms before those that come with a restored database.
+func TestNothingIsFencedOnceRestored(t *testing.T) {
+	t.Parallel()
+	ctx, uri := t.Context(), dbtest.SQLite(t)
+	if _, _, err := store.Create(ctx, uri); err != nil {
+		t.Fatal(err)
+	}
+	s, err := store.Open(ctx, uri)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	carriedOut := func(when string, want bool) {
+		t.Helper()
+		if err := s.View(ctx, func(tx store.Reader) error {
+			dn, err := tx.DN("dn")
+			cn, err2 := tx.CN("cn")
+			vd, err3 := tx.VD("vd")
+			c, err4 := tx.Cntlr("cntlr")
+			if err := errors.Join(err, err2, err3, err4); err != nil {
+				return err
+			}
+			if v, c := vd.CarriedOut(dn.Applied), c.CarriedOut(cn.Applied); v != want || c != want {
+				t.Errorf("%s: what is desired of the vd is carried out: %t, and of the controller: %t; want %t", when, v, c, want)
+			}
+			return nil
+		}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := s.Update(ctx, func(tx store.Tx) error {
+		return errors.Join(
+			tx.InsertNode(vda.DiskNode, &vda.Node{ID: "dn", Name: "dn", Version: 9, Applied: 3}),
+			tx.InsertNode(vda.ControllerNode, &vda.Node{ID: "cn", Name: "cn", Version: 9, Applied: 3}),
+			tx.InsertPD(&vda.PD{ID: "pd", DNID: "dn", Name: "pd", Conf: "{}", ClusterSize: 1 << 20, TotalClusters: 9, FreeClusters: 9, Version: 1}),
+			tx.InsertDA(&vda.DA{ID: "da", Name: "da", Size: 1 << 20, PhysicalSize: 1 << 20, CntlrCnt: 1, StripeCount: 1,
+				StripeSizeKB: 64, ClusterSize: 1 << 20, Conf: "{}", MinLegs: 1, Term: 2, Created: true}),
+			tx.InsertVD(&vda.VD{ID: "vd", DAID: "da", PDID: "pd", DNID: "dn", Clusters: 1, Size: 1 << 20, MirrorID: "m", Version: 7}),
+			tx.InsertCntlr(&vda.Cntlr{ID: "cntlr", DAID: "da", CNID: "cn", Primary: true, Version: 7}),
+			tx.SetApplied(store.ObjVD, []string{"vd"}, 9), tx.SetApplied(store.ObjCntlr, []string{"cntlr"}, 9))
+	}); err != nil {
+		t.Fatal(err)
+	}
+	carriedOut("before", true)
+	if _, err := store.Supersede(ctx, uri); err != nil {
+		t.Fatal(err)
+	}
+	carriedOut("restored", false)
+}

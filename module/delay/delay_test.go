@@ -5,6 +5,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/google/uuid"
+
 	"github.com/virtual-disk-array/vda/bdev"
 	"github.com/virtual-disk-array/vda/bdev/bdevtest"
 	"github.com/virtual-disk-array/vda/module/delay"
@@ -169,5 +171,66 @@ func TestBaseRemoval(t *testing.T) {
 	<-reg.Gone("Delay0")
 	if n := reg.Names(); len(n) != 0 {
 		t.Errorf("left: %v", n)
+	}
+}
+
+// hosted is a disk that leads to another target: it notes of which host the last request was, and
+// which command.
+type hosted struct {
+	*malloc.Device
+	host uuid.UUID
+	sent *nvme.Command
+}
+
+func (d *hosted) Info() bdev.Info {
+	i := d.Device.Info()
+	i.Ops |= bdev.Ops(bdev.OpNVMeIO)
+	return i
+}
+
+func (d *hosted) Submit(r *bdev.Request, b *bdev.Batch) {
+	d.host, d.sent = r.Host, r.NVMe
+	if r.Op == bdev.OpNVMeIO {
+		r.Complete(nvme.Success, b)
+		return
+	}
+	d.Device.Submit(r, b)
+}
+
+// TestHostsAndCommandsArePassedOn: a device around one that leads to another target says of which host a
+// request is, and hands on the commands that it says it takes.
+func TestHostsAndCommandsArePassedOn(t *testing.T) {
+	reg := bdev.NewRegistry()
+	defer reg.Close()
+	m, err := malloc.New(malloc.Config{Name: "Malloc0", BlockSize: 4096, Blocks: 2048})
+	if err != nil {
+		t.Fatal(err)
+	}
+	base := &hosted{Device: m}
+	if err := reg.Register(base); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := delay.Create(reg, delay.Config{Name: "Delay0", Base: "Malloc0"}); err != nil {
+		t.Fatal(err)
+	}
+	h, err := reg.Open("Delay0", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer h.Close()
+	if !h.Info().Ops.Has(bdev.OpNVMeIO) {
+		t.Fatal("it does not take commands")
+	}
+	for _, host := range []uuid.UUID{uuid.New(), uuid.New(), {}} {
+		var c nvme.Command
+		for _, r := range []*bdev.Request{{Op: bdev.OpNVMeIO, NVMe: &c}, {Op: bdev.OpWrite, Blocks: 1, Iov: [][]byte{make([]byte, 4096)}}} {
+			r.Host = host
+			if s := bdevtest.Do(h, r); s != nvme.Success {
+				t.Fatal(r.Op, s)
+			}
+			if base.host != host || base.sent != r.NVMe {
+				t.Errorf("%v of host %s came as one of %s, with command %p, want %p", r.Op, host, base.host, base.sent, r.NVMe)
+			}
+		}
 	}
 }

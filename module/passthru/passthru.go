@@ -137,13 +137,14 @@ func (d *Device) Forward(r *bdev.Request, b *bdev.Batch, then func(parent *bdev.
 	c.parent, c.then = r, then
 	q := &c.req
 	q.Op, q.FUA, q.Offset, q.Blocks, q.Iov, q.Transient = r.Op, r.FUA, r.Offset, r.Blocks, r.Iov, r.Transient
+	q.Host, q.NVMe = r.Host, r.NVMe
 	d.h.Submit(q, b)
 }
 
 func callDone(q *bdev.Request, b *bdev.Batch) {
 	c := q.Owner.(*call)
 	parent, then, s := c.parent, c.then, q.Status
-	c.parent, c.then, q.Iov = nil, nil, nil
+	c.parent, c.then, q.Iov, q.NVMe = nil, nil, nil, nil
 	calls.Put(c)
 	then(parent, s, b)
 }

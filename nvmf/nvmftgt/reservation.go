@@ -191,6 +191,9 @@ func (c *cmd) change(v nvme.Reservation) nvme.Status {
 func (r *reservation) edit(n *namespace, persist uint8, f func(s *resvState) nvme.Status) (nvme.Status, []resvNote) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	if n.resv.Load() != r { // it has got another one since the command came
+		return nvme.InternalPathError, nil
+	}
 	var s resvState
 	old := r.state.Load()
 	if old != nil {
@@ -215,7 +218,7 @@ func (r *reservation) edit(n *namespace, persist uint8, f func(s *resvState) nvm
 // save has a new state outlive the process, where it is to.
 func (r *reservation) save(n *namespace, persist uint8, s *resvState) nvme.Status {
 	if r.id != uuid.Nil {
-		return n.keepRecord(s)
+		return n.keepRecord(r.id, s)
 	}
 	was := s.keep
 	if persist != nvme.PersistNoChange {

@@ -238,8 +238,8 @@ func (n *namespace) readable(c *Reservations, h *bdev.Handle) error {
 	return nil
 }
 
-// keepRecord writes a new state of an array's reservation beside the data.
-func (n *namespace) keepRecord(s *resvState) nvme.Status {
+// keepRecord writes a new state of the array's reservation id beside the data.
+func (n *namespace) keepRecord(id uuid.UUID, s *resvState) nvme.Status {
 	h := n.handle.Load()
 	if h == nil {
 		return n.lostStatus()
@@ -251,7 +251,6 @@ func (n *namespace) keepRecord(s *resvState) nvme.Status {
 	if k == nil { // of a device without a place for it, it ends with the process
 		return nvme.Success
 	}
-	id := n.resv.Load().id
 	st := k.Keep(recordName(id), encodeRecord(s))
 	if st != nvme.Success {
 		n.sub.tgt.log.Error("nvmf: a reservation cannot be kept", "subsystem", n.sub.cfg.NQN, "bdev", h.Info().Name, "err", st)

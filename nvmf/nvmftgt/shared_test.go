@@ -1,6 +1,7 @@
 package nvmftgt
 
 import (
+	"bytes"
 	"errors"
 	"maps"
 	"sync"
@@ -352,5 +353,37 @@ func TestCommandsArePassedOn(t *testing.T) {
 	must(t, r.sub.SwapNamespace(1, "o"))
 	if !w.can(1) || !w.can(2) {
 		t.Error("it judges by the array that it had")
+	}
+}
+
+// TestReservationThatTheNamespaceHasNoMore: a command that came when the namespace had another reservation changes
+// neither that nor the one that it has, here or on the medium.
+func TestReservationThatTheNamespaceHasNoMore(t *testing.T) {
+	first, second := uuid.New(), uuid.New()
+	medium := map[string][]byte{}
+	r, k := primary(t, first, medium)
+	if s := r.host(1).resv(0x0d, 3<<30, 0, 10); s != 0 {
+		t.Fatalf("register: %03x", s)
+	}
+	n := r.sub.namespace(1)
+	was := n.resv.Load()
+	must(t, r.sub.SetReservations(Reservations{ID: second, Offered: true}))
+	if s := r.host(2).resv(0x0d, 3<<30, 0, 20); s != 0 {
+		t.Fatalf("register: %03x", s)
+	}
+	kept := func() map[string][]byte {
+		k.mu.Lock()
+		defer k.mu.Unlock()
+		return maps.Clone(medium)
+	}
+	before := kept()
+	if s, _ := was.register(n, nvme.Reservation{Action: nvme.ResvRegister, NewKey: 5}, uuid.New()); s != nvme.InternalPathError {
+		t.Errorf("a late command: %v", s)
+	}
+	if now := kept(); !maps.EqualFunc(before, now, bytes.Equal) {
+		t.Errorf("the medium had %x and has %x", before, now)
+	}
+	if _, _, _, regs := r.host(2).report(); regs != 1 {
+		t.Errorf("%d registrants", regs)
 	}
 }

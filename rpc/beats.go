@@ -22,14 +22,15 @@ import (
 
 // AnswerBeats answers the beats of a stream, one after the other, as heartbeat does, until one gets an error, the
 // program stops, or the sender ends the stream. Callers are checked, and Config.Intercept sees each beat, as those of
-// a call are.
+// a call are; and the one that is under way when the program stops is answered: what heartbeat finds out must not be that
+// it was cut short.
 func AnswerBeats(stream grpc.BidiStreamingServer[apiv1.HeartbeatRequest, apiv1.HeartbeatReply],
 	heartbeat func(context.Context, *apiv1.HeartbeatRequest) (*apiv1.HeartbeatReply, error)) error {
 	ctx := stream.Context()
 	handle := func(ctx context.Context, req any) (any, error) { return heartbeat(ctx, req.(*apiv1.HeartbeatRequest)) }
 	each, ok := ctx.Value(eachKey{}).(eachMessage)
 	if !ok {
-		each = func(ctx context.Context, req any, handle grpc.UnaryHandler) (any, error) { return handle(ctx, req) }
+		each = eachMessage{ctx, func(ctx context.Context, req any, handle grpc.UnaryHandler) (any, error) { return handle(ctx, req) }}
 	}
 	answer := answering{stream: stream}
 	for beats := receiveBeats(ctx, stream); ; {
@@ -43,7 +44,7 @@ func AnswerBeats(stream grpc.BidiStreamingServer[apiv1.HeartbeatRequest, apiv1.H
 			if b.err != nil {
 				return b.err
 			}
-			if err := answer.beat(ctx, b.req, each, handle); err != nil {
+			if err := answer.beat(b.req, each, handle); err != nil {
 				return err
 			}
 		}
@@ -81,14 +82,14 @@ type answering struct {
 }
 
 // beat answers one beat.
-func (a *answering) beat(ctx context.Context, req *apiv1.HeartbeatRequest, each eachMessage, handle grpc.UnaryHandler) error {
+func (a *answering) beat(req *apiv1.HeartbeatRequest, each eachMessage, handle grpc.UnaryHandler) error {
 	limit := time.Minute
 	if req.WaitMs > 0 {
-		limit = time.Duration(req.WaitMs) * time.Millisecond
+		limit = min(limit, time.Duration(req.WaitMs)*time.Millisecond)
 	}
-	ctx, cancel := context.WithTimeout(ctx, limit)
+	ctx, cancel := context.WithTimeout(each.ctx, limit)
 	defer cancel()
-	resp, err := each(ctx, req, handle)
+	resp, err := each.handle(ctx, req, handle)
 	if err != nil {
 		return err
 	}

@@ -21,9 +21,10 @@ import (
 type beaten struct {
 	apiv1.UnimplementedDnAgentServer
 	heartbeat func(context.Context, *apiv1.HeartbeatRequest) (*apiv1.HeartbeatReply, error)
-	plain     atomic.Bool  // it has no stream
-	streams   atomic.Int32 // that were opened
-	calls     atomic.Int32 // of Heartbeat
+	plain     atomic.Bool          // it has no stream
+	streams   atomic.Int32         // that were opened
+	calls     atomic.Int32         // of Heartbeat
+	opened    chan context.Context // of streams, which ends when these are to; nil: nobody asks
 }
 
 func (b *beaten) Heartbeat(ctx context.Context, req *apiv1.HeartbeatRequest) (*apiv1.HeartbeatReply, error) {
@@ -36,6 +37,9 @@ func (b *beaten) Beats(s grpc.BidiStreamingServer[apiv1.HeartbeatRequest, apiv1.
 		return b.UnimplementedDnAgentServer.Beats(s)
 	}
 	b.streams.Add(1)
+	if b.opened != nil {
+		b.opened <- s.Context()
+	}
 	return AnswerBeats(s, b.heartbeat)
 }
 
@@ -282,5 +286,34 @@ func TestRevokedInTheMiddleOfAStream(t *testing.T) {
 	}
 	if agent.streams.Load() != 1 || agent.calls.Load() != 0 {
 		t.Errorf("%d streams and %d calls", agent.streams.Load(), agent.calls.Load())
+	}
+}
+
+// TestBeatUnderWayIsAnswered: a program that stops answers the beat that is under way, which is not cut short, and ends
+// the stream behind it.
+func TestBeatUnderWayIsAnswered(t *testing.T) {
+	var r *rig
+	stopped := make(chan error, 1)
+	var last atomic.Bool
+	agent := &beaten{opened: make(chan context.Context, 1)}
+	agent.heartbeat = func(ctx context.Context, _ *apiv1.HeartbeatRequest) (*apiv1.HeartbeatReply, error) {
+		if last.Load() {
+			go func() { stopped <- r.stop() }()
+			<-(<-agent.opened).Done()
+		}
+		return &apiv1.HeartbeatReply{DataPlaneOk: ctx.Err() == nil}, nil
+	}
+	r, to := serveBeats(t, agent, nil, DialConfig{})
+	var b Beats
+	defer b.Close()
+	if _, err := beat(t, &b, to); err != nil {
+		t.Fatal(err)
+	}
+	last.Store(true)
+	if got, err := beat(t, &b, to); err != nil || !got.DataPlaneOk {
+		t.Errorf("the beat under way: %v, %v", got, err)
+	}
+	if err := <-stopped; err != nil {
+		t.Error(err)
 	}
 }

@@ -184,10 +184,10 @@ func (s *server) allowed(ctx context.Context) error {
 // server stops.
 func (s *server) stream(srv any, st grpc.ServerStream, info *grpc.StreamServerInfo, handle grpc.StreamHandler) (err error) {
 	start := time.Now()
-	ctx, cancel := context.WithCancel(st.Context())
+	whole, r := newRecord(st.Context(), info.FullMethod)
+	ctx, cancel := context.WithCancel(whole)
 	defer cancel()
 	defer context.AfterFunc(s.stopping, cancel)()
-	ctx, r := newRecord(ctx, info.FullMethod)
 	_ = st.SetHeader(metadata.Pairs(idKey, r.call.ID)) // fails when the client is gone
 	defer func() { s.end(ctx, r, err, time.Since(start)) }()
 	defer s.recovered(ctx, &err)
@@ -195,14 +195,18 @@ func (s *server) stream(srv any, st grpc.ServerStream, info *grpc.StreamServerIn
 		return err
 	}
 	one := &grpc.UnaryServerInfo{Server: srv, FullMethod: info.FullMethod}
-	ctx = context.WithValue(ctx, eachKey{}, eachMessage(func(ctx context.Context, req any, handle grpc.UnaryHandler) (any, error) {
+	each := func(ctx context.Context, req any, handle grpc.UnaryHandler) (any, error) {
 		return s.each(ctx, req, one, handle)
-	}))
-	return handle(srv, &stream{st, ctx})
+	}
+	return handle(srv, &stream{st, context.WithValue(ctx, eachKey{}, eachMessage{whole, each})})
 }
 
-// eachMessage handles one message of a stream, which is answered by another one, as a call with that request.
-type eachMessage func(ctx context.Context, req any, handle grpc.UnaryHandler) (any, error)
+// eachMessage handles one message of a stream, which is answered by another one, as a call with that request: in ctx, or
+// one below it, which does not end when the program stops, as that of a call does not.
+type eachMessage struct {
+	ctx    context.Context
+	handle func(ctx context.Context, req any, handle grpc.UnaryHandler) (any, error)
+}
 
 // eachKey finds a stream's eachMessage in its context.
 type eachKey struct{}

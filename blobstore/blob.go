@@ -164,12 +164,19 @@ func (b *Blob) SetXattr(name string, value []byte) error {
 }
 
 // Keep is SetXattr for records that hosts change: what goes wrong is a status for them.
-// What the blob has already is not written again.
+// What the disk is known to have already is not written again.
 func (b *Blob) Keep(name string, value []byte) nvme.Status {
-	if have, ok := b.Xattr(name); ok == (value != nil) && bytes.Equal(have, value) {
+	if have, ok := b.Xattr(name); ok == (value != nil) && bytes.Equal(have, value) && !b.inDoubt() {
 		return nvme.Success
 	}
 	return statusOf(b.SetXattr(name, value))
+}
+
+// inDoubt reports that a failed write has left open whether the disk has the blob's state.
+func (b *Blob) inDoubt() bool {
+	b.store.md.Lock()
+	defer b.store.md.Unlock()
+	return b.uncertain
 }
 
 // SetReadOnly makes the blob refuse writes and changes for good.

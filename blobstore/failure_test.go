@@ -242,3 +242,36 @@ func TestStatusGoesThrough(t *testing.T) {
 		w.store.Close()
 	}
 }
+
+// TestKeptAfterAFailure: a record that is kept is on the disk when that has succeeded, also when it is the one of before
+// a change of it that failed, on the disk or not.
+func TestKeptAfterAFailure(t *testing.T) {
+	for at := range 3 { // a change of one page is a write and a flush
+		for seed := range uint64(4) {
+			w := newWorld(t, smallDeviceBytes, func(int) int { return 0 })
+			b, err := w.store.CreateBlob(BlobConfig{Clusters: 1, Xattrs: named("b")})
+			if err != nil {
+				t.Fatal(err)
+			}
+			if s := b.Keep("record", []byte("one")); s != nvme.Success {
+				t.Fatal(s)
+			}
+			w.dev.failAt, w.dev.applies = w.dev.writes+1+at, true
+			failed := b.Keep("record", []byte("two")) != nvme.Success
+			w.dev.failAt = 0
+			if s := b.Keep("record", []byte("one")); s != nvme.Success {
+				t.Fatalf("operation %d: %s", at, s)
+			}
+			w.dev = w.dev.restart(rand.New(rand.NewPCG(seed, 5)))
+			w.store.Close()
+			w.base = openDevice(t, w.dev)
+			if err := w.load(); err != nil {
+				t.Fatalf("operation %d: load: %v", at, err)
+			}
+			if got, _ := w.blob("b").Xattr("record"); string(got) != "one" {
+				t.Errorf("operation %d, failed: %t: the disk has %q", at, failed, got)
+			}
+			w.store.Close()
+		}
+	}
+}

@@ -53,8 +53,8 @@ func (r *cnRequest) look(p *progress) {
 			p.es(spec, e)
 		}
 		for _, s := range spec.Snaps {
-			if s.State != apiv1.SnapState_SNAP_STATE_TOGETHER { // passes leave it alone
-				p.state(s.Id, spec.Version, s.State == apiv1.SnapState_SNAP_STATE_DELETING)
+			if stage := s.Stage(); stage != apiv1.SnapState_SNAP_STATE_TOGETHER { // passes leave it alone
+				p.state(s.Id, spec.Version, stage == apiv1.SnapState_SNAP_STATE_DELETING)
 			}
 		}
 	}

@@ -254,8 +254,14 @@ func (n *namespace) keepRecord(id uuid.UUID, s *resvState) nvme.Status {
 	st := k.Keep(recordName(id), encodeRecord(s))
 	if st != nvme.Success {
 		n.sub.tgt.log.Error("nvmf: a reservation cannot be kept", "subsystem", n.sub.cfg.NQN, "bdev", h.Info().Name, "err", st)
+		return st
 	}
-	return st
+	if n.handle.Load() != h {
+		// The namespace was removed meanwhile. One that has come since, with the reservation as it is on
+		// the media, may have read it before.
+		return nvme.InternalPathError
+	}
+	return nvme.Success
 }
 
 // recordName is that of a reservation's record beside a device's data.

@@ -27,9 +27,15 @@ type keeper struct {
 	mu     sync.Mutex
 	medium map[string][]byte
 	fail   nvme.Status
+	slow   chan chan struct{} // not nil: Keep sends what it waits for
 }
 
 func (k *keeper) Keep(name string, record []byte) nvme.Status {
+	if k.slow != nil {
+		wait := make(chan struct{})
+		k.slow <- wait
+		<-wait
+	}
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	if k.fail != nvme.Success {
@@ -384,6 +390,31 @@ func TestReservationThatTheNamespaceHasNoMore(t *testing.T) {
 		t.Errorf("the medium had %x and has %x", before, now)
 	}
 	if _, _, _, regs := r.host(2).report(); regs != 1 {
+		t.Errorf("%d registrants", regs)
+	}
+}
+
+// TestReservationOfARemovedNamespace: a command that is being kept while its namespace is removed, and made again with what
+// was on the medium until then, does not succeed: the namespace that is there knows nothing of it.
+func TestReservationOfARemovedNamespace(t *testing.T) {
+	r, k := primary(t, uuid.New(), map[string][]byte{})
+	k.slow = make(chan chan struct{})
+	w := r.host(1)
+	done := make(chan uint16, 1)
+	go func() { done <- w.resv(0x0d, 3<<30, 0, 10) }()
+	wait := <-k.slow
+	must(t, r.sub.RemoveNamespace(1))
+	_, err := r.sub.AddNamespace(NamespaceConfig{NSID: 1, Bdev: "k"})
+	must(t, err)
+	close(wait)
+	if s := <-done; s != uint16(nvme.InternalPathError) {
+		t.Errorf("the command: %03x", s)
+	}
+	go func() { close(<-k.slow) }()
+	if s := w.resv(0x0d, 3<<30, 0, 10); s != 0 {
+		t.Errorf("the same again: %03x", s)
+	}
+	if _, _, _, regs := w.report(); regs != 1 {
 		t.Errorf("%d registrants", regs)
 	}
 }

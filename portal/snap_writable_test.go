@@ -144,3 +144,66 @@ func TestWritableSnapshotThatFailsIsNotLeft(t *testing.T) {
 		t.Errorf("%d are on media, %d were taken", now, taken)
 	}
 }
+
+// TestWritableSnapshotIsAdopted: an array that the database has lost is adopted with its writable
+// snapshots, which are again clones of what they were clones of, exported for writes, and never made again.
+func TestWritableSnapshotIsAdopted(t *testing.T) {
+	t.Parallel()
+	c := portaltest.New(t)
+	cl := c.Client()
+	c.Populate(cl, 1, 2)
+	physical := uint64(48 << 20)
+	must[*apiv1.CreateDaReply](t)(cl.CreateDa(ctx, &apiv1.CreateDaRequest{DaName: "da0", DaSize: 8 << 20, PhysicalSize: &physical,
+		CntlrCnt: 2}))
+	must[*apiv1.CreateSnapReply](t)(cl.CreateSnap(ctx, &apiv1.CreateSnapRequest{DaName: "da0", SnapName: "monday"}))
+	must[*apiv1.CreateSnapReply](t)(cl.CreateSnap(ctx, &apiv1.CreateSnapRequest{DaName: "da0", SnapName: "try", FromSnap: "monday"}))
+	for exp, snap := range map[string]string{"work": "try", "look": "monday"} {
+		must[*apiv1.CreateExpReply](t)(cl.CreateExp(ctx, &apiv1.CreateExpRequest{DaName: "da0", ExpName: exp, SnapName: snap,
+			InitiatorNqn: "nqn.2016-06.io.spdk:h"}))
+	}
+	agent := c.Agent("cn0:9820")
+	da := must[*apiv1.GetDaReply](t)(cl.GetDa(ctx, &apiv1.GetDaRequest{DaName: "da0"})).DaMsg
+	for _, cntlr := range da.CntlrMsgList {
+		if cntlr.Primary {
+			agent = c.Agent(cntlr.CnName)
+		}
+	}
+	get := func(name string) *apiv1.SnapMsg {
+		t.Helper()
+		return must[*apiv1.GetSnapReply](t)(cl.GetSnap(ctx, &apiv1.GetSnapRequest{DaName: "da0", SnapName: name})).SnapMsg
+	}
+	tried := get("try")
+
+	forget(t, c, cl, "da0")
+	must[*apiv1.AdoptOrphanReply](t)(cl.AdoptOrphan(ctx, &apiv1.AdoptOrphanRequest{OrphanId: da.DaId}))
+	now := get("try")
+	if now.SnapId != tried.SnapId || !now.Writable || now.FromSnap != "monday" || now.State != "taken" || now.DaSize != 8<<20 || now.Error ||
+		fmt.Sprint(now.ExpNameList) != "[work]" {
+		t.Errorf("adopted: %v", now)
+	}
+	if of := get("monday"); of.Writable || of.FromSnap != "" || fmt.Sprint(of.CloneNameList) != "[try]" {
+		t.Errorf("its snapshot: %v", of)
+	}
+	for exp, writable := range map[string]bool{"work": true, "look": false} {
+		m := must[*apiv1.GetExpReply](t)(cl.GetExp(ctx, &apiv1.GetExpRequest{DaName: "da0", ExpName: exp})).ExpMsg
+		if m.SnapWritable != writable || len(m.EsMsgList) != 2 {
+			t.Errorf("exporter %s: %v", exp, m)
+		}
+	}
+	if n, taken := agent.Snaps(); n != 2 || taken != 2 {
+		t.Errorf("%d are on media, %d were taken", n, taken)
+	}
+	_, err := cl.DeleteSnap(ctx, &apiv1.DeleteSnapRequest{DaName: "da0", SnapName: "monday"})
+	refusedWith(t, err, apiv1.CodeInUse, "snap monday of da da0 still has")
+	for _, exp := range []string{"work", "look"} {
+		must[*apiv1.DeleteExpReply](t)(cl.DeleteExp(ctx, &apiv1.DeleteExpRequest{DaName: "da0", ExpName: exp}))
+	}
+	_, err = cl.DeleteSnap(ctx, &apiv1.DeleteSnapRequest{DaName: "da0", SnapName: "monday"})
+	refusedWith(t, err, apiv1.CodeInUse, "snap monday of da da0 still has writable snaps that were made of it: try")
+	for _, snap := range []string{"try", "monday"} {
+		must[*apiv1.DeleteSnapReply](t)(cl.DeleteSnap(ctx, &apiv1.DeleteSnapRequest{DaName: "da0", SnapName: snap}))
+	}
+	if n, _ := agent.Snaps(); n != 0 {
+		t.Errorf("%d are left", n)
+	}
+}

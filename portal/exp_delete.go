@@ -77,7 +77,7 @@ func tombstones(tx store.Reader, da *vda.DA, name string) (ids []string, steps [
 	}
 	writes := func(e *vda.Exp) bool { // hosts of it may
 		return e.SnapName == "" ||
-			slices.ContainsFunc(snaps, func(s vda.Snap) bool { return s.Writable() && s.Live() && s.Name == e.SnapName })
+			slices.ContainsFunc(snaps, func(s vda.Snap) bool { return s.Writable() && s.Name == e.SnapName })
 	}
 	for i := range exps {
 		if e := &exps[i]; e.Deleted && (e.Name == name || name == "" && writes(e)) {

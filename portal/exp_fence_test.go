@@ -153,3 +153,98 @@ func TestFormerHostsOfAName(t *testing.T) {
 		remove("exp0", fence)
 	}
 }
+
+// TestFenceOfAWritableSnapshot: hosts write to one, so that a fence waits for its exporters, also
+// when it has another name by then or is deleted itself; and the name of such an exporter is not taken
+// over, not by the same hosts either. Exporters of a snapshot that takes no writes are in nobody's way.
+func TestFenceOfAWritableSnapshot(t *testing.T) {
+	c := portaltest.New(t)
+	client := c.Client()
+	c.Populate(client, 1, 2)
+	physical := uint64(48 << 20)
+	must[*apiv1.CreateDaReply](t)(client.CreateDa(ctx, &apiv1.CreateDaRequest{DaName: "da0", DaSize: 4 << 20, PhysicalSize: &physical,
+		CntlrCnt: 2}))
+	da := must[*apiv1.GetDaReply](t)(client.GetDa(ctx, &apiv1.GetDaRequest{DaName: "da0"})).DaMsg
+	at, other := da.CntlrMsgList[0].CnName, da.CntlrMsgList[1].CnName
+	if !da.CntlrMsgList[0].Primary {
+		at, other = other, at
+	}
+	primary, secondary := c.Agent(at), c.Agent(other)
+	snap := func(name, from string) {
+		t.Helper()
+		must[*apiv1.CreateSnapReply](t)(client.CreateSnap(ctx, &apiv1.CreateSnapRequest{DaName: "da0", SnapName: name, FromSnap: from}))
+	}
+	create := func(name, snap string) error {
+		_, err := client.CreateExp(ctx, &apiv1.CreateExpRequest{DaName: "da0", ExpName: name, SnapName: snap,
+			InitiatorNqn: "nqn.2016-06.io.spdk:host0"})
+		return err
+	}
+	remove := func(name string) {
+		t.Helper()
+		must[*apiv1.DeleteExpReply](t)(client.DeleteExp(ctx, &apiv1.DeleteExpRequest{DaName: "da0", ExpName: name}))
+	}
+	fence := func() error {
+		_, err := client.DeleteExp(ctx, &apiv1.DeleteExpRequest{DaName: "da0", Fence: true})
+		return err
+	}
+	snap("monday", "")
+	snap("try", "monday")
+
+	// The same host comes again while a secondary may still have it.
+	for name, from := range map[string]string{"look": "monday", "work": "try"} {
+		if err := create(name, from); err != nil {
+			t.Fatal(err)
+		}
+	}
+	secondary.Stop()
+	remove("look")
+	remove("work")
+	if err := create("look", "monday"); err != nil {
+		t.Error(err)
+	}
+	refusal(t, create("work", "try"), codes.FailedPrecondition, 8, "exp_name work", other, "another exp_name")
+	if err := fence(); err != nil { // its primary has confirmed
+		t.Error(err)
+	}
+	secondary.Start()
+	await(t, func() bool {
+		_, _ = client.SyncupCn(ctx, &apiv1.SyncupCnRequest{CnName: other})
+		return create("work", "try") == nil
+	})
+
+	// The primary has not confirmed.
+	primary.Stop()
+	remove("look")
+	if err := fence(); err != nil {
+		t.Errorf("an exporter of a snapshot that takes no writes: %v", err)
+	}
+	remove("work")
+	says := "exp work of da da0 is deleted, but its hosts may still write"
+	refusal(t, fence(), codes.FailedPrecondition, 8, says, at)
+	must[*apiv1.ModifySnapReply](t)(client.ModifySnap(ctx, &apiv1.ModifySnapRequest{DaName: "da0", SnapName: "try",
+		NewSnapName: ptr("tried")}))
+	refusal(t, fence(), codes.FailedPrecondition, 8, says, at)
+	id := must[*apiv1.GetSnapReply](t)(client.GetSnap(ctx, &apiv1.GetSnapRequest{DaName: "da0", SnapName: "tried"})).SnapMsg.SnapId
+	must[*apiv1.DeleteSnapReply](t)(client.DeleteSnap(ctx, &apiv1.DeleteSnapRequest{DaName: "da0", SnapName: "tried"}))
+	refusal(t, fence(), codes.FailedPrecondition, 8, says, at)
+
+	// The primary is told what the exporter shows, as that goes after it.
+	primary.Start()
+	await(t, func() bool { return fence() == nil })
+	told := 0
+	for _, s := range primary.Syncs() {
+		for _, cntlr := range s.Cn.Cntlrs {
+			for _, e := range cntlr.Exps {
+				if e.Name != "work" || !e.Deleted {
+					continue
+				}
+				if told++; e.SnapId != id {
+					t.Errorf("of the exporter of a snapshot that is to go the primary is told %v", e)
+				}
+			}
+		}
+	}
+	if told == 0 {
+		t.Error("the primary is told of no exporter")
+	}
+}

@@ -486,6 +486,9 @@ func (s *Server) ModifySnap(ctx context.Context, req *apiv1.ModifySnapRequest) (
 			}); err != nil {
 				return err
 			}
+			if err := renameShown(tx, snap, name); err != nil {
+				return err
+			}
 			snap.Name = name
 			if err := tx.UpdateSnap(snap); err != nil {
 				return err
@@ -498,6 +501,26 @@ func (s *Server) ModifySnap(ctx context.Context, req *apiv1.ModifySnapRequest) (
 		return describe(tx, msg)
 	})
 	return &apiv1.ModifySnapReply{SnapMsg: msg}, err
+}
+
+// renameShown has the exporters of a snapshot that are deleted and not gone yet follow it to
+// another name: through those of a writable one hosts may still write to it.
+func renameShown(tx store.Tx, snap *vda.Snap, name string) error {
+	exps, err := tx.ExpsOfDA(snap.DAID)
+	if err != nil {
+		return err
+	}
+	for i := range exps {
+		e := &exps[i]
+		if !e.Deleted || e.SnapName != snap.Name {
+			continue
+		}
+		e.SnapName = name
+		if err := tx.UpdateExp(e); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // ListSnap lists snapshots by name.

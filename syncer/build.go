@@ -428,13 +428,7 @@ func (b *cnBuilder) expSpecs(da *vda.DA, c *vda.Cntlr, snaps []vda.Snap) []*apiv
 		if at < 0 {
 			continue
 		}
-		snapID := ""
-		for j := range snaps {
-			if s := &snaps[j]; e.SnapName != "" && s.Name == e.SnapName && s.Live() {
-				snapID = s.ID
-			}
-		}
-		spec := &apiv1.ExpSpec{Id: e.ID, EsId: ess[at].ID, Name: e.Name, Nqn: e.NQN, SnapName: e.SnapName, SnapId: snapID,
+		spec := &apiv1.ExpSpec{Id: e.ID, EsId: ess[at].ID, Name: e.Name, Nqn: e.NQN, SnapName: e.SnapName, SnapId: shown(e, snaps),
 			Serial: e.Serial, NsUuid: e.NSUUID, Deleted: e.Deleted, Version: e.Version}
 		spec.SetHosts(e)
 		if ofClone(spec) {
@@ -443,4 +437,19 @@ func (b *cnBuilder) expSpecs(da *vda.DA, c *vda.Cntlr, snaps []vda.Snap) []*apiv
 		specs = append(specs, spec)
 	}
 	return specs
+}
+
+// shown is the id of the snapshot that an exporter shows, "" for none. That of a tombstone may be a
+// tombstone, too, which is carried out after it.
+func shown(e *vda.Exp, snaps []vda.Snap) (id string) {
+	for i := range snaps {
+		switch s := &snaps[i]; {
+		case e.SnapName == "" || s.Name != e.SnapName:
+		case !s.Live() && e.Deleted:
+			return s.ID
+		case s.Live():
+			id = s.ID
+		}
+	}
+	return id
 }

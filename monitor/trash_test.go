@@ -56,3 +56,31 @@ func TestTrashIsPurged(t *testing.T) {
 		}
 	})
 }
+
+// TestTrashIsLookedAfter: an array that was deleted and is kept leaves a dn that is drained,
+// and a cn that dies, as any other does.
+func TestTrashIsLookedAfter(t *testing.T) {
+	inBubble(t, func(r *rig) {
+		r.within(10*time.Second, "the pd is up", func() bool { d := r.dn(0); return d.Applied == d.Version })
+		da := r.addMirrored()
+		becomes := func(want string) {
+			r.Helper()
+			got := ""
+			r.within(time.Minute, want, func() bool { got = r.at(r.serve(da)); return got == want })
+		}
+		becomes("dn0 dn1")
+		r.update(func(tx store.Tx) error {
+			now, err := tx.DA(da.ID)
+			if err != nil {
+				return err
+			}
+			now.Purge = time.Now().Add(24 * time.Hour)
+			return tx.UpdateDA(now)
+		})
+		r.addSpare("dn2")
+		r.update(func(tx store.Tx) error { return tx.SetDNDrain(r.dns[0].ID, true) })
+		becomes("dn1 dn2")
+		r.agents.Agent("cn0").Stop()
+		r.within(time.Minute, "another is primary", func() bool { name, _, _ := r.primary(da); return name != "cn0" })
+	})
+}

@@ -10,6 +10,7 @@ import (
 	"github.com/virtual-disk-array/vda"
 	apiv1 "github.com/virtual-disk-array/vda/api/v1"
 	"github.com/virtual-disk-array/vda/array"
+	"github.com/virtual-disk-array/vda/placement"
 	"github.com/virtual-disk-array/vda/store"
 )
 
@@ -34,21 +35,24 @@ func (o *orphans) plan(daID string, cntlrs map[string]*apiv1.CntlrSpec, vds map[
 			a.DA.Source.At = append(a.DA.Source.At, l.Listener())
 		}
 	}
-	var bytes uint64
+	var clusters uint64 // for data
 	for _, g := range p.Grps {
 		row, err := planGroup(a, g, vds)
 		if err != nil {
 			return nil, err
 		}
-		if g.Joining { // nothing is on it, and it may never have been put together
+		switch {
+		case g.Joining: // nothing is on it, and it may never have been put together
 			row.Joining, row.Adds = true, row.Size/a.DA.ClusterSize*a.DA.ClusterSize
-		} else {
-			bytes += row.Size
+		case g.GrpIdx == 0: // the metadata of its lvstore are on it
+			clusters += placement.DiskClusters(row.Size, a.DA.ClusterSize)
+		default:
+			clusters += row.Size / a.DA.ClusterSize
 		}
 		a.Grps = append(a.Grps, row)
 	}
-	if p.Thin {
-		a.DA.PhysicalSize = min(bytes, p.Size-1)
+	if p.Thin { // it may have bought more than its size by now
+		a.DA.PhysicalSize, a.DA.StaysThin = clusters*a.DA.ClusterSize, true
 	}
 	for _, cnID := range slices.Sorted(maps.Keys(cntlrs)) {
 		c := cntlrs[cnID]

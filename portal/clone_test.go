@@ -178,6 +178,15 @@ func TestClone(t *testing.T) {
 	if da := get(); da.CloneOf != "" || da.CopySize != 0 || sourceOf(t, c, made.DaId) != nil {
 		t.Errorf("when it is copied: %v", da)
 	}
+	done := 0
+	for _, e := range must[*apiv1.ListEventReply](t)(cl.ListEvent(ctx, &apiv1.ListEventRequest{})).EventMsgList {
+		if e.Kind == string(vda.EventCloneDone) && e.Name == "c0" {
+			done++
+		}
+	}
+	if done != 1 {
+		t.Errorf("%d events say that it is copied", done)
+	}
 	drop()
 	for _, cn := range []string{"cn0:9820", "cn1:9820"} {
 		must[*apiv1.SyncupCnReply](t)(cl.SyncupCn(ctx, &apiv1.SyncupCnRequest{CnName: cn}))

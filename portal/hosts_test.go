@@ -83,3 +83,31 @@ func TestHostsOfAnExporter(t *testing.T) {
 	must[*apiv1.ModifyExpReply](t)(client.ModifyExp(ctx, &apiv1.ModifyExpRequest{DaName: "da0", ExpName: "e", NewInitiatorNqn: &one}))
 	hosts(one)
 }
+
+// TestRemovedHostBehindASilentNode: as long as a node has not said that a host is disconnected
+// there, the reply to its removal names the node.
+func TestRemovedHostBehindASilentNode(t *testing.T) {
+	c := portaltest.New(t)
+	client := c.Client()
+	c.Populate(client, 1, 2)
+	h := func(name string) string { return "nqn.2016-06.io.spdk:" + name }
+	must[*apiv1.CreateDaReply](t)(client.CreateDa(ctx, &apiv1.CreateDaRequest{DaName: "da0", DaSize: 8 << 20, CntlrCnt: 2}))
+	must[*apiv1.CreateExpReply](t)(client.CreateExp(ctx, &apiv1.CreateExpRequest{DaName: "da0", ExpName: "e", InitiatorNqn: h("a")}))
+	modify := func(req *apiv1.ModifyExpRequest) string {
+		t.Helper()
+		req.DaName, req.ExpName = "da0", "e"
+		return must[*apiv1.ModifyExpReply](t)(client.ModifyExp(ctx, req)).ReplyInfo.ReplyMsg
+	}
+	modify(&apiv1.ModifyExpRequest{AddInitiatorNqn: []string{h("b")}})
+	c.Agent("cn1:9820").Stop()
+	if msg := modify(&apiv1.ModifyExpRequest{RemoveInitiatorNqn: []string{h("b")}}); !strings.Contains(msg, "the exp is modified, but cn "+
+		"cn1:9820 could not be brought up to date") || strings.Contains(msg, "cn0:9820") {
+		t.Errorf("reply %q", msg)
+	}
+	c.Agent("cn1:9820").Start()
+	await(t, func() bool { // the connection is tried again within a second
+		must[*apiv1.SyncupCnReply](t)(client.SyncupCn(ctx, &apiv1.SyncupCnRequest{CnName: "cn1:9820"}))
+		told := lastCntlr(c, "cn1:9820")
+		return told != nil && slices.Equal(told.Exps[0].Hosts(), []string{h("a")})
+	})
+}

@@ -11,6 +11,7 @@ import (
 
 	"github.com/virtual-disk-array/vda"
 	apiv1 "github.com/virtual-disk-array/vda/api/v1"
+	"github.com/virtual-disk-array/vda/array"
 	"github.com/virtual-disk-array/vda/portal/portaltest"
 	"github.com/virtual-disk-array/vda/store"
 )
@@ -232,5 +233,47 @@ func TestOrphanedPd(t *testing.T) {
 	got := must[*apiv1.GetPdReply](t)(client.GetPd(ctx, &apiv1.GetPdRequest{DnName: "dn0:9720", PdName: "pd7"})).PdMsg
 	if got.PdId != pd.PdId || got.TotalSize != pd.TotalSize {
 		t.Errorf("adopted as %v", got)
+	}
+}
+
+// TestAdoptThin: a thin array that is adopted has the physical size that it had, so that it
+// can grow by itself again when it is told to. That it was to, and its labels, no node knows.
+func TestAdoptThin(t *testing.T) {
+	c := portaltest.New(t)
+	client := c.Client()
+	c.Populate(client, 4, 2)
+	c.CanMirror()
+	const mib = 1 << 20
+	for _, bought := range []uint64{4 * mib, 24 * mib} { // less than its size, and more
+		first, limit := uint64(4*mib), uint64(32*mib)
+		must[*apiv1.CreateDaReply](t)(client.CreateDa(ctx, &apiv1.CreateDaRequest{DaName: "da0", DaSize: 16 * mib, PhysicalSize: &first,
+			CntlrCnt: 2, AutoGrow: limit, DaConf: `{"stripe_count":1,"stripe_size_kb":64}`, Label: []string{"env=prod"}, Description: "a"}))
+		if bought > first {
+			must[*apiv1.ModifyDaReply](t)(client.ModifyDa(ctx, &apiv1.ModifyDaRequest{DaName: "da0", PhysicalSize: &bought}))
+		}
+		before := getDa(t, client)
+		forget(t, c, client, "da0")
+		must[*apiv1.AdoptOrphanReply](t)(client.AdoptOrphan(ctx, &apiv1.AdoptOrphanRequest{OrphanId: before.DaId}))
+		after := getDa(t, client)
+		if !after.Thin || after.PhysicalSize != bought || len(after.GrpMsgList) != len(before.GrpMsgList) {
+			t.Errorf("adopted: thin %v, physical_size %d in %d groups; it had %d in %d", after.Thin, after.PhysicalSize, len(after.GrpMsgList),
+				bought, len(before.GrpMsgList))
+		}
+		if after.AutoGrow != 0 || len(after.LabelList) != 0 || after.Description != "" {
+			t.Errorf("adopted: auto_grow %d, labels %v, description %q", after.AutoGrow, after.LabelList, after.Description)
+		}
+		must[*apiv1.ModifyDaReply](t)(client.ModifyDa(ctx, &apiv1.ModifyDaRequest{DaName: "da0", AutoGrow: &limit}))
+		c.Change(func(tx store.Tx) error {
+			da, err := tx.DAByName("da0")
+			if err != nil {
+				return err
+			}
+			full := vda.Space{Total: bought, Used: bought} // as its primary says
+			if !array.RunsLow(da, array.SpaceReport{DAID: da.ID, Term: da.Term, Space: full}) {
+				t.Errorf("with %d bytes of physical size, all in use, it does not run low", bought)
+			}
+			return nil
+		})
+		must[*apiv1.DeleteDaReply](t)(client.DeleteDa(ctx, &apiv1.DeleteDaRequest{DaName: "da0"}))
 	}
 }

@@ -156,3 +156,47 @@ func TestNothingIsFencedOnceRestored(t *testing.T) {
 	}
 	carriedOut("restored", false)
 }
+
+// TestRestoredRollbackIsNotRepeated: a rollback that a backup has as ordered was carried out
+// since, and hosts have written: the order is not there when the backup is restored.
+func TestRestoredRollbackIsNotRepeated(t *testing.T) {
+	t.Parallel()
+	ctx, uri := t.Context(), dbtest.SQLite(t)
+	if _, _, err := store.Create(ctx, uri); err != nil {
+		t.Fatal(err)
+	}
+	s, err := store.Open(ctx, uri)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	was := map[string]vda.SnapRollback{"ordered": vda.RollbackAsked, "none": vda.RollbackNone, "done": vda.RollbackDone}
+	if err := s.Update(ctx, func(tx store.Tx) error {
+		err := tx.InsertDA(&vda.DA{ID: "d", Name: "d", Size: 1 << 20, PhysicalSize: 1 << 20, CntlrCnt: 1, StripeCount: 1, StripeSizeKB: 64,
+			ClusterSize: 1 << 20, Conf: "{}", MinLegs: 1, Term: 1, Created: true})
+		for name, state := range was {
+			err = errors.Join(err, tx.InsertSnap(&vda.Snap{ID: name, DAID: "d", Name: name, State: vda.SnapTaken, Rollback: state}))
+		}
+		return err
+	}); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := store.Supersede(ctx, uri); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.View(ctx, func(tx store.Reader) error {
+		snaps, err := tx.SnapsOfDA("d")
+		want := map[string]vda.SnapRollback{"ordered": vda.RollbackDone, "none": vda.RollbackNone, "done": vda.RollbackDone}
+		for i := range snaps {
+			if sn := &snaps[i]; sn.Rollback != want[sn.Name] {
+				t.Errorf("the rollback to %s is in state %d, want %d", sn.Name, sn.Rollback, want[sn.Name])
+			}
+		}
+		if len(snaps) != len(was) {
+			t.Errorf("%d snapshots", len(snaps))
+		}
+		return err
+	}); err != nil {
+		t.Fatal(err)
+	}
+}

@@ -3,12 +3,14 @@ package cn_test
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"sync"
 	"testing"
 	"time"
 
+	"github.com/virtual-disk-array/vda/nvme"
 	"github.com/virtual-disk-array/vda/nvmf/host"
 )
 
@@ -137,8 +139,13 @@ func realHostIsRemoved(t *testing.T, spdkDN, spdkCN bool) {
 	}
 	stop()
 	writers.Wait()
-	if again, err := host.Connect(ctx, second); err == nil {
+	again, err := host.Connect(ctx, second)
+	if err == nil {
 		again.Close()
 		t.Error("a host that was removed is let in again")
+	}
+	var st nvme.Status // it is not told to stay away, as it may be let in once more
+	if !errors.As(err, &st) || st != nvme.ConnectInvalidHost {
+		t.Errorf("a host that was removed is refused with %v, want %v", err, nvme.ConnectInvalidHost)
 	}
 }

@@ -1,6 +1,7 @@
 package cn_test
 
 import (
+	"fmt"
 	"slices"
 	"strings"
 	"testing"
@@ -372,4 +373,48 @@ func TestSnapshotIsStillBeingTaken(t *testing.T) {
 			})
 		})
 	}
+}
+
+// TestWhatSPDKRefusesOfSnapshots: the second one of an array, a second exporter of one, and to
+// delete what the array stands on. Nothing is changed, and the reason is said.
+func TestWhatSPDKRefusesOfSnapshots(t *testing.T) {
+	inBubble(t, 1, false, func(l *lab) {
+		l.small()
+		l.up(0)
+		l.spec.Create = false
+		n := l.countSnapshots(0)
+		first := l.snap(0)
+		if st := l.snapState(0, first); st.Error || !st.Found {
+			l.Fatalf("the first: %v", st)
+		}
+		first.State = taken
+		second := l.snap(1)
+		if st := l.snapState(0, second); !st.Error || st.Found || *n != 1 ||
+			!strings.Contains(st.ErrorMsg, "is SPDK, which cannot safely take a snapshot of an array that has one already") {
+			l.Errorf("the second: %v, %d were taken", st, *n)
+		}
+		second.State = deleting // as when it is given up
+		if st := l.snapState(0, second); !st.Gone {
+			l.Errorf("the second, given up: %v", st)
+		}
+		l.spec.Snaps = l.spec.Snaps[:1]
+		var exps []*apiv1.ExpSpec
+		for i := range 2 {
+			e := l.exporter(1 + i)
+			e.SnapName, e.SnapId = first.Name, first.Id
+			exps = append(exps, e)
+		}
+		l.sync(0, l.cntlr(0, 0))
+		if said := fmt.Sprint(l.states(0)); strings.Count(said, "is SPDK, which exports a snapshot once") != 1 ||
+			!strings.Contains(said, "a is exported by exp1; run vda_tgt on this node") {
+			l.Errorf("two exporters of a snapshot: %v", said)
+		}
+		exps[0].Deleted, exps[1].Deleted = true, true
+		l.sync(0, l.cntlr(0, 0))
+		first.State = deleting
+		if st := l.snapState(0, first); !st.Error || st.Gone ||
+			!strings.Contains(st.ErrorMsg, "is SPDK, which cannot safely delete a snapshot that the array stands on") {
+			l.Errorf("the deletion: %v", st)
+		}
+	})
 }

@@ -220,6 +220,27 @@ func groupOutlives(l *lab, method string, carriedOut bool, dies string) {
 	l.volumeIs(primary, 4<<20)
 }
 
+// TestTwoGroupsOnSPDK: an array that has got more physical size serves on SPDK too, also when
+// that has lost everything.
+func TestTwoGroupsOnSPDK(t *testing.T) {
+	inBubble(t, 1, false, func(l *lab) {
+		l.spec.Size = 30 << 20
+		l.another().Joining = false
+		l.fence(false)
+		l.up(0)
+		l.spec.Create = false
+		for range 2 {
+			if bases, mib := l.wide(0); bases != 2 || mib < 30 {
+				l.Errorf("the concat has %d groups and the lvstore %d MiB", bases, mib)
+			}
+			l.volumeIs(0, 30<<20)
+			l.cns[0].plane.Kill()
+			l.cns[0].plane.Boot()
+			l.good(0, l.cntlr(0, 0))
+		}
+	})
+}
+
 // TestGroupIsTakenBack: what has been put together for an array goes when the group does
 // not come to be part of it.
 func TestGroupIsTakenBack(t *testing.T) {

@@ -8,7 +8,7 @@ import (
 	"testing"
 )
 
-// namedTests finds "`package` TestA, TestB" in a document.
+// namedTests finds "`package` TestA, TestB" in a document; `vda` is the root.
 var namedTests = regexp.MustCompile("`([a-z][a-z0-9_/]*)` (Test[A-Za-z0-9_]+(?:, Test[A-Za-z0-9_]+)*)")
 
 // named fails the test for each test that a document names and that is not there.
@@ -18,7 +18,11 @@ func named(t *testing.T, page string) (text string) {
 		t.Fatal(err)
 	}
 	for _, m := range namedTests.FindAllStringSubmatch(string(raw), -1) {
-		files, err := filepath.Glob("../../" + m[1] + "/*_test.go")
+		dir := m[1]
+		if dir == "vda" {
+			dir = "."
+		}
+		files, err := filepath.Glob("../../" + dir + "/*_test.go")
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -56,6 +60,46 @@ func TestThreatsHaveTests(t *testing.T) {
 	}
 	if rows < 10 {
 		t.Errorf("%d threats, want 10 or more", rows)
+	}
+}
+
+// TestVolumesNameTests: each section of docs/volumes.md names tests, and all that it names are there.
+func TestVolumesNameTests(t *testing.T) {
+	for _, section := range strings.Split(named(t, "volumes.md"), "\n## ")[1:] {
+		if title, text, _ := strings.Cut(section, "\n"); !namedTests.MatchString(text) {
+			t.Errorf("docs/volumes.md: %q names no test", title)
+		}
+	}
+}
+
+// TestMirrorsNameTests: the tests that docs/mirror.md names are there, in whatever package.
+func TestMirrorsNameTests(t *testing.T) {
+	raw, err := os.ReadFile("../../docs/mirror.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	wanted := map[string]bool{}
+	for _, name := range regexp.MustCompile(`\bTest[A-Z][A-Za-z0-9]*`).FindAllString(string(raw), -1) {
+		wanted[name] = true
+	}
+	if len(wanted) < 20 {
+		t.Errorf("found %d names of tests only", len(wanted))
+	}
+	there := regexp.MustCompile(`(?m)^func (Test[A-Za-z0-9]+)\(`)
+	if err := filepath.WalkDir("../..", func(path string, d os.DirEntry, err error) error {
+		if err != nil || d.IsDir() || !strings.HasSuffix(path, "_test.go") {
+			return err
+		}
+		code, err := os.ReadFile(path)
+		for _, m := range there.FindAllSubmatch(code, -1) {
+			delete(wanted, string(m[1]))
+		}
+		return err
+	}); err != nil {
+		t.Fatal(err)
+	}
+	for name := range wanted {
+		t.Errorf("docs/mirror.md names %s, which is nowhere", name)
 	}
 }
 

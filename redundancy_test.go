@@ -54,6 +54,7 @@ func TestRedundancyState(t *testing.T) {
 		{"one of three is stale", Mirror3, []VD{leg(0, Member), leg(0, Member), leg(0, Stale)}, Degraded},
 		{"one is rebuilt", Mirror2, []VD{leg(0, Member), leg(0, Target)}, Rebuilding},
 		{"one is rebuilt, the other column is not", Mirror2, []VD{leg(0, Member), leg(0, Target), leg(1, Member)}, SingleLeg},
+		{"one of three is left, and one is rebuilt", Mirror3, []VD{leg(0, Member), leg(0, Target), leg(0, Stale)}, Rebuilding},
 		{"a member is not well", Mirror2, []VD{leg(0, Member), sick(leg(0, Member))}, SingleLeg},
 		{"no member is well", Mirror2, []VD{sick(leg(0, Member)), leg(0, Target)}, RedundancyDown},
 		{"a tombstone does not count", Mirror2, []VD{leg(0, Member), leg(0, Member), gone(leg(0, Member))}, RedundancyFull},

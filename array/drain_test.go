@@ -87,6 +87,8 @@ func TestPlaceOfAMove(t *testing.T) {
 		{"never up", "d", array.MoveTo{}, []func(store.Tx) error{setDA(func(d *vda.DA) { d.Created = false })}, vda.FailedPrecondition,
 			"never been up"},
 		{"it is moving", "d", array.MoveTo{}, []func(store.Tx) error{moving("d", 3)}, vda.FailedPrecondition, "is leaving already"},
+		{"it is to be part of the array", "x", array.MoveTo{}, []func(store.Tx) error{insertJoining}, vda.FailedPrecondition,
+			"cannot move yet|and is not yet"},
 		{"its peer is moving", "c", array.MoveTo{}, []func(store.Tx) error{moving("d", 3)}, vda.FailedPrecondition, "vd d|one of a column"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {

@@ -131,7 +131,7 @@ func (n *namespace) share(h *bdev.Handle) {
 	if c == nil {
 		return
 	}
-	n.join(n.sub.tgt.reservation(c.ID))
+	n.join(c.ID)
 	n.adopt(h)
 }
 
@@ -150,7 +150,7 @@ func (n *namespace) rejoin(c *Reservations) error {
 			n.remote.Store(false)
 			return
 		}
-		n.join(n.sub.tgt.reservation(c.ID))
+		n.join(c.ID)
 		if h != nil {
 			n.adopt(h)
 		}
@@ -158,8 +158,9 @@ func (n *namespace) rejoin(c *Reservations) error {
 	return nil
 }
 
-// reservation returns the target's reservation of an id.
-func (t *Target) reservation(id uuid.UUID) *reservation {
+// join makes n one of those that have the target's reservation of an id.
+func (n *namespace) join(id uuid.UUID) {
+	t := n.sub.tgt
 	t.sharedMu.Lock()
 	defer t.sharedMu.Unlock()
 	r := t.shared[id]
@@ -171,17 +172,8 @@ func (t *Target) reservation(id uuid.UUID) *reservation {
 		}
 		t.shared[id] = r
 	}
-	return r
-}
-
-// join makes n one of those that have r.
-func (n *namespace) join(r *reservation) {
-	t := n.sub.tgt
-	t.sharedMu.Lock()
-	defer t.sharedMu.Unlock()
 	all := append(slices.Clone(*r.members.Load()), n)
 	r.members.Store(&all)
-	t.shared[r.id] = r // the last of before may have left meanwhile
 	n.resv.Store(r)
 }
 

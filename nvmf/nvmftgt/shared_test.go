@@ -418,3 +418,34 @@ func TestReservationOfARemovedNamespace(t *testing.T) {
 		t.Errorf("%d registrants", regs)
 	}
 }
+
+// TestOneReservationPerArray: namespaces that come and go have one reservation as long as any of them is there,
+// and the next ones another.
+func TestOneReservationPerArray(t *testing.T) {
+	r := newRig(t, part)
+	id := uuid.New()
+	var ns []*namespace
+	for range 3 {
+		n := &namespace{sub: r.sub}
+		n.own()
+		ns = append(ns, n)
+	}
+	ns[0].join(id)
+	ns[1].join(id)
+	was := ns[0].resv.Load()
+	ns[0].leave()
+	ns[2].join(id)
+	if ns[1].resv.Load() != was || ns[2].resv.Load() != was || len(*was.members.Load()) != 2 {
+		t.Error("one that has come has another reservation")
+	}
+	ns[1].leave()
+	ns[2].leave()
+	if len(r.tgt.shared) != 0 {
+		t.Errorf("the target keeps %d reservations of nobody", len(r.tgt.shared))
+	}
+	ns[0].join(id)
+	ns[1].join(id)
+	if now := ns[0].resv.Load(); now == was || ns[1].resv.Load() != now || r.tgt.shared[id] != now {
+		t.Error("the next ones have not one reservation, made for them")
+	}
+}

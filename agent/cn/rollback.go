@@ -65,6 +65,9 @@ func (r snapshots) rollTo(ctx context.Context, s *apiv1.SnapSpec) error {
 	if err := r.Plane.Driver().MayRollBack(snap.Bytes(), head.Bytes()); err != nil {
 		return err
 	}
+	if err := r.hold(ctx); err != nil { // hosts may write to writable snapshots
+		return err
+	}
 	if fresh == nil {
 		r.Log.Info("rolling the disk array back", "da", r.c.DaName, "snap", s.Name)
 		if err := r.do(ctx, func(ctx context.Context) error {

@@ -264,9 +264,10 @@ func (r snapshots) hold(ctx context.Context) error {
 	if gone, lost := r.backends(); gone != nil {
 		return lost // what is under way would not end
 	}
-	// Of a chain the last one first. One that is to go has hosts that write until it has gone.
+	// Of a chain the last one first. One that is to go has hosts that write until it has gone; the
+	// snapshot that it shows may have another name by now, or be a tombstone.
 	for _, e := range slices.Backward(r.chain()) {
-		if e.SnapName != "" && !r.writable(e.SnapId) || r.inv.Subsystem(e.Nqn) == nil {
+		if e.SnapName != "" && !e.Deleted && !r.writable(e.SnapId) || r.inv.Subsystem(e.Nqn) == nil {
 			continue
 		}
 		if err := r.closePath(ctx, snapshotTaken, e); err != nil {

@@ -228,13 +228,20 @@ func TestSPDKIsQuietWhileAWritableSnapshotIsMade(t *testing.T) {
 			t.Fatal(st)
 		}
 		c.Clone.State = taken
-		e, look := l.show(1, c), l.show(2, s)
+		more := l.writable(3, s)
+		if st := l.snapState(0, more); st.Error || !st.Found {
+			t.Fatal(st)
+		}
+		more.Clone.State = taken
+		e, look, leaving := l.show(1, c), l.show(2, s), l.show(3, more)
 		l.all(0)
+		leaving.Deleted, leaving.SnapId = true, "" // its hosts write until it has gone, whatever has become of what it shows
 		p := l.cns[0].plane
 		var open atomic.Int32
 		p.SetHook(func(method string, _ map[string]any) error {
 			if method == "bdev_lvol_clone" {
-				if p.ANA(expNQN) != spdk.ANAInaccessible || p.ANA(e.Nqn) != spdk.ANAInaccessible {
+				if p.ANA(expNQN) != spdk.ANAInaccessible || p.ANA(e.Nqn) != spdk.ANAInaccessible ||
+					p.ANA(leaving.Nqn) != spdk.ANAInaccessible {
 					open.Add(1)
 				}
 				if p.ANA(look.Nqn) != spdk.ANAOptimized {
@@ -288,5 +295,104 @@ func TestLimitsOfAWritableSnapshot(t *testing.T) {
 		is(0, 4)
 		l.move(0, 1)
 		is(1, 4)
+	})
+}
+
+// TestSPDKIsQuietWhileAnArrayIsRolledBack: nobody writes to an array that is rolled back, but hosts may to
+// a writable snapshot beside it: its paths are closed while SPDK changes which lvols there are, and open again.
+func TestSPDKIsQuietWhileAnArrayIsRolledBack(t *testing.T) {
+	inBubble(t, 1, false, func(l *lab) {
+		l.small()
+		l.up(0)
+		l.spec.Create = false
+		s := l.shot(0)
+		c := l.writable(1, s)
+		if st := l.snapState(0, c); st.Error || !st.Found {
+			l.Fatal(st)
+		}
+		c.Clone.State = taken
+		e := l.show(1, c)
+		l.all(0)
+		l.spec.Exps[0].Deleted = true
+		l.all(0)
+		p, calls := l.cns[0].plane, 0
+		p.SetHook(func(method string, _ map[string]any) error {
+			if method == "bdev_lvol_clone" || method == "bdev_lvol_rename" {
+				if calls++; p.ANA(e.Nqn) != spdk.ANAInaccessible {
+					l.Errorf("%s while the path of the writable snapshot is %s", method, p.ANA(e.Nqn))
+				}
+			}
+			return nil
+		})
+		s.Rollback = rollAsked
+		if st := l.snapState(0, s); st.Error || st.Rolled != rollAsked || calls != 3 {
+			l.Errorf("%v, by %d calls", st, calls)
+		}
+		if got := p.ANA(e.Nqn); got != spdk.ANAOptimized {
+			l.Errorf("afterwards its path is %s", got)
+		}
+		if all, _ := l.lvols(0); !strings.Contains(all, "wsnap-"+c.Id+"<vda-snap-"+s.Id) {
+			l.Errorf("the writable snapshot is not what it was: %s", all)
+		}
+	})
+}
+
+// TestLimitsOfAWritableSnapshotOnSPDK, which changes limits only of what is exported: those of a writable
+// snapshot that is exported again are set once it is, and those of an array that is not wait, whatever of
+// its writable snapshots.
+func TestLimitsOfAWritableSnapshotOnSPDK(t *testing.T) {
+	inBubble(t, 1, false, func(l *lab) {
+		l.small()
+		l.spec.Limits = &apiv1.Limits{RMbytesPerSec: 3}
+		l.up(0)
+		l.spec.Create = false
+		s := l.shot(0)
+		c := l.writable(1, s)
+		if st := l.snapState(0, c); st.Error || !st.Found {
+			l.Fatal(st)
+		}
+		c.Clone.State = taken
+		are := func(when string, volume, writable uint64) {
+			l.Helper()
+			client := l.cns[0].plane.Client()
+			b, err := client.BdevGet(l.Context(), "vda-da-"+daID+"/vda-wsnap-"+c.Id, 0)
+			if err != nil {
+				l.Fatal(err)
+			}
+			if of := l.limits(client); of.RMbytesPerSec != volume || b.AssignedRateLimits.RMbytesPerSec != writable {
+				l.Errorf("%s the limits are %d and %d, want %d and %d", when, of.RMbytesPerSec, b.AssignedRateLimits.RMbytesPerSec, volume,
+					writable)
+			}
+		}
+		e := l.show(1, c)
+		l.all(0)
+		are("exported,", 3, 3)
+		l.spec.Limits = &apiv1.Limits{RMbytesPerSec: 5}
+		l.all(0)
+		are("changed,", 5, 5)
+		e.Deleted = true
+		l.all(0)
+		l.spec.Limits = &apiv1.Limits{RMbytesPerSec: 7}
+		l.all(0)
+		are("without its exporter,", 7, 5)
+		e.Deleted = false
+		l.all(0)
+		are("exported again,", 7, 7)
+		l.spec.Exps[0].Deleted = true
+		l.all(0)
+		l.spec.Limits = &apiv1.Limits{RMbytesPerSec: 9}
+		var bad []string
+		for _, st := range l.settled(0, l.cntlr(0, 0)) {
+			if st.Error {
+				bad = append(bad, st.ErrorMsg)
+			}
+		}
+		if len(bad) != 1 || !strings.Contains(bad[0], "SPDK, does that only while the array is exported") {
+			l.Errorf("without an exporter of the array: %q", bad)
+		}
+		are("without an exporter of the array,", 7, 9)
+		l.spec.Exps[0].Deleted = false
+		l.all(0)
+		are("with one again,", 9, 9)
 	})
 }

@@ -38,8 +38,8 @@ func (n *cnNode) backend() *apiv1.ListenerConf {
 
 func hopOf(e *apiv1.ExpSpec) *apiv1.ExpSpec {
 	other := func(id string) string { return "0b" + id[2:] }
-	return &apiv1.ExpSpec{Id: other(e.Id), EsId: other(e.EsId), Name: e.Name, Nqn: vda.HopNQN(e.Id), Serial: e.Serial, NsUuid: other(e.NsUuid),
-		Deleted: e.Deleted, Backend: true}
+	return &apiv1.ExpSpec{Id: other(e.Id), EsId: other(e.EsId), Name: e.Name, Nqn: vda.HopNQN(e.Id), SnapName: e.SnapName, SnapId: e.SnapId,
+		Serial: e.Serial, NsUuid: other(e.NsUuid), Deleted: e.Deleted, Backend: true}
 }
 
 // keepApart has a controller's spec be what the control plane makes it where nodes have

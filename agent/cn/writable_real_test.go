@@ -1,11 +1,17 @@
 package cn_test
 
 import (
+	"bytes"
+	"context"
+	"errors"
+	"strings"
 	"sync"
 	"testing"
 	"time"
 
 	apiv1 "github.com/virtual-disk-array/vda/api/v1"
+	"github.com/virtual-disk-array/vda/nvme"
+	"github.com/virtual-disk-array/vda/nvmf/host"
 )
 
 // writable adds a writable snapshot of another one to the primary's spec.
@@ -146,4 +152,168 @@ func realWritableSnapshot(t *testing.T, spdkDN, spdkCN bool) {
 	}
 	acked, _ = onArray.now()
 	holds(t, l.disk(primary), acked, acked)
+}
+
+// TestRealWritableSnapshotOfAFullArray: hosts of a writable snapshot of a thin array fill its physical
+// size. They and those of the array get Capacity Exceeded for what needs a cluster, and nothing else is
+// lost or refused; another writable snapshot is. They go on when the array has more.
+func TestRealWritableSnapshotOfAFullArray(t *testing.T) {
+	t.Parallel()
+	l, _, _ := reals(t, 2, true, false, false)
+	const size, mib = 40, 1 << 20
+	l.spec.Size, l.spec.Thin = size*mib, true
+	l.up(0)
+	l.leased()
+	l.spec.Create = false
+	ctx, cancel := context.WithTimeout(t.Context(), 5*patience)
+	defer cancel()
+	chunk := func(b byte) []byte { return bytes.Repeat([]byte{b}, mib) }
+	array := l.disk(0)
+	write := func(ns *host.Namespace, b byte, at int64) error { return ns.WriteAt(ctx, chunk(b), at*mib) }
+	is := func(what string, ns *host.Namespace, b byte, at int64) {
+		t.Helper()
+		got := make([]byte, mib)
+		if err := ns.ReadAt(ctx, got, at*mib); err != nil || !bytes.Equal(got, chunk(b)) {
+			t.Errorf("%s has %#x to %#x at MiB %d, want %#x; %v", what, got[0], got[mib-1], at, b, err)
+		}
+	}
+	full := func(err error) bool {
+		var st nvme.Status
+		return errors.As(err, &st) && st&^nvme.DNR == nvme.CapacityExceeded
+	}
+	if err := write(array, 0xaa, 0); err != nil {
+		t.Fatal(err)
+	}
+	s := l.shot(0)
+	c := l.writable(1, s)
+	if st := l.snapState(0, c); st.Error || !st.Found {
+		t.Fatal(st)
+	}
+	c.Clone.State = taken
+	e := l.show(1, c)
+	l.all(0)
+	paths := []*host.Namespace{l.connect(0, e), l.connect(1, e)}
+
+	at := int64(1)
+	for ; at < size; at++ {
+		if err := write(paths[at%2], 0xcc, at); full(err) {
+			break
+		} else if err != nil {
+			t.Fatalf("a write at MiB %d: %v", at, err)
+		}
+	}
+	if at == size {
+		t.Fatal("a writable snapshot of an array of 23 MiB of physical size takes 40 MiB")
+	}
+	for i, ns := range paths {
+		if err := write(ns, 0xcc, 0); !full(err) {
+			t.Errorf("by cn%d a cluster that it shares with its snapshot is written: %v", i, err)
+		}
+		if err := write(ns, 0xdd, 1); err != nil {
+			t.Errorf("by cn%d one of its own is not: %v", i, err)
+		}
+	}
+	if err := write(array, 0xbb, 0); !full(err) {
+		t.Errorf("the array's host writes beside it: %v", err)
+	}
+	is("the array", array, 0xaa, 0)
+	is("the writable snapshot", paths[1], 0xaa, 0)
+	another := l.writable(2, s)
+	if st := l.snapState(0, another); !st.Error || !strings.Contains(st.ErrorMsg, "the disk array has used up its physical size; delete a "+
+		"snapshot, or give the array a larger physical_size") {
+		t.Errorf("another one: %v", st)
+	}
+	l.spec.Snaps = l.spec.Snaps[:2]
+
+	g := l.another()
+	l.fence(false)
+	if st := l.joins(0, g); st.Error || !st.Found {
+		t.Fatal(st)
+	}
+	g.Joining = false
+	l.good(0, l.cntlr(0, 0))
+	for more := at; more < size; more++ {
+		if err := write(paths[more%2], 0xcc, more); err != nil {
+			t.Fatalf("a write at MiB %d after the array has grown: %v", more, err)
+		}
+	}
+	if err := errors.Join(write(array, 0xbb, 0), write(paths[1], 0xee, 0)); err != nil {
+		t.Errorf("writes to what was shared, after the array has grown: %v", err)
+	}
+	for i, ns := range paths {
+		is("the writable snapshot", ns, 0xee, 0)
+		is("the writable snapshot", ns, 0xdd, 1)
+		for k := int64(2); k < size; k++ {
+			is("the writable snapshot", ns, 0xcc, k)
+		}
+		is("the array", l.disk(i), 0xbb, 0)
+		is("the array", l.disk(i), 0, 1)
+	}
+}
+
+// TestRealWritableSnapshotByHops: where primaries are reached at another address, a host writes to a
+// writable snapshot by a secondary: it gets there by its own hop, the primary's host reads it, and the array
+// stays what it is; also when the primary has moved.
+func TestRealWritableSnapshotByHops(t *testing.T) {
+	t.Parallel()
+	l, _, _ := reals(t, 2, false, false, false)
+	l.secret = "of the cluster"
+	l.small()
+	l.up(0)
+	l.leased()
+	l.spec.Create = false
+	l.apart(0, 1)
+	var relays []*relay
+	for _, n := range l.cns {
+		r := newRelay(t, n.config.Backend.String())
+		n.through, relays = r.port, append(relays, r)
+	}
+	l.all(0)
+	ctx, cancel := context.WithTimeout(t.Context(), 5*patience)
+	defer cancel()
+	old := bytes.Repeat([]byte{0xaa}, ioSize)
+	if err := l.disk(0).WriteAt(ctx, old, 0); err != nil {
+		t.Fatal(err)
+	}
+	s := l.shot(0)
+	c := l.writable(1, s)
+	if st := l.snapState(0, c); st.Error || !st.Found {
+		t.Fatal(st)
+	}
+	c.Clone.State = taken
+	e := l.show(1, c)
+	read := func(what string, ns *host.Namespace, want []byte) {
+		t.Helper()
+		got := make([]byte, ioSize)
+		if err := ns.ReadAt(ctx, got, 0); err != nil || !bytes.Equal(got, want) {
+			t.Errorf("%s has %#x, want %#x; %v", what, got[0], want[0], err)
+		}
+	}
+	has := old
+	for primary := range 2 {
+		if primary > 0 {
+			l.term++
+			l.sync(0, l.cntlr(0, 1)) // retires
+			l.fence(false)
+		}
+		l.all(primary)
+		l.healthy(1 - primary)
+		l.standApart()
+		by := l.connect(1-primary, e)
+		if by.Identity().ReadOnly {
+			t.Errorf("cn%d says that it takes no writes", 1-primary)
+		}
+		before := relays[primary].bytes.Load()
+		read("the writable snapshot", by, has)
+		has = bytes.Repeat([]byte{byte(0xc0 + primary)}, ioSize)
+		if err := by.WriteAt(ctx, has, 0); err != nil {
+			t.Fatalf("by cn%d: %v", 1-primary, err)
+		}
+		if n := relays[primary].bytes.Load() - before; n < 2*ioSize {
+			t.Errorf("of %d bytes of a host of cn%d, %d came over the back-end address", 2*ioSize, 1-primary, n)
+		}
+		read("the writable snapshot", l.connect(primary, e), has)
+		read("the array", l.disk(primary), old)
+		read("the array by the secondary", l.disk(1-primary), old)
+	}
 }

@@ -31,9 +31,12 @@ type keeper struct {
 }
 
 func (k *keeper) Keep(name string, record []byte) nvme.Status {
-	if k.slow != nil {
+	k.mu.Lock()
+	slow := k.slow
+	k.mu.Unlock()
+	if slow != nil {
 		wait := make(chan struct{})
-		k.slow <- wait
+		slow <- wait
 		<-wait
 	}
 	k.mu.Lock()
@@ -55,6 +58,14 @@ func (k *keeper) broken(s nvme.Status) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	k.fail = s
+}
+
+// slowly has Keep wait from now on, for what the channel that is returned brings.
+func (k *keeper) slowly() chan chan struct{} {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.slow = make(chan chan struct{})
+	return k.slow
 }
 
 func (r *rig) keeper(name string, medium map[string][]byte) *keeper {
@@ -398,11 +409,11 @@ func TestReservationThatTheNamespaceHasNoMore(t *testing.T) {
 // was on the medium until then, does not succeed: the namespace that is there knows nothing of it.
 func TestReservationOfARemovedNamespace(t *testing.T) {
 	r, k := primary(t, uuid.New(), map[string][]byte{})
-	k.slow = make(chan chan struct{})
+	slow := k.slowly()
 	w := r.host(1)
 	done := make(chan uint16, 1)
 	go func() { done <- w.resv(0x0d, 3<<30, 0, 10) }()
-	wait := <-k.slow
+	wait := <-slow
 	must(t, r.sub.RemoveNamespace(1))
 	_, err := r.sub.AddNamespace(NamespaceConfig{NSID: 1, Bdev: "k"})
 	must(t, err)
@@ -410,7 +421,7 @@ func TestReservationOfARemovedNamespace(t *testing.T) {
 	if s := <-done; s != uint16(nvme.InternalPathError) {
 		t.Errorf("the command: %03x", s)
 	}
-	go func() { close(<-k.slow) }()
+	go func() { close(<-slow) }()
 	if s := w.resv(0x0d, 3<<30, 0, 10); s != 0 {
 		t.Errorf("the same again: %03x", s)
 	}

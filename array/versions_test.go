@@ -91,6 +91,7 @@ func newSource(t *testing.T) *source {
 func golist(t *testing.T, args ...string) []string {
 	t.Helper()
 	cmd := exec.Command("go", append([]string{"list"}, args...)...)
+	cmd.Env = append(os.Environ(), "CGO_ENABLED=0") // as vet has built it all
 	cmd.Stderr = os.Stderr
 	out, err := cmd.Output()
 	if err != nil {

@@ -42,6 +42,7 @@ func run(m *testing.M) int {
 	defer os.RemoveAll(dir)
 	bin := filepath.Join(dir, "vda_tgt")
 	build := exec.Command("go", "build", "-o", bin, "github.com/virtual-disk-array/vda/cmd/vda_tgt")
+	build.Env = append(os.Environ(), "CGO_ENABLED=0")
 	build.Stderr = os.Stderr
 	if err := build.Run(); err != nil {
 		fmt.Fprintln(os.Stderr, "build vda_tgt:", err)

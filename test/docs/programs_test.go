@@ -181,7 +181,9 @@ func TestVersion(t *testing.T) {
 		t.Errorf("the Makefile does not stamp a version: %v", err)
 	}
 	bin := filepath.Join(t.TempDir(), "vda_db")
-	if out, err := exec.Command("go", "build", "-ldflags", stamp+"v9.8.7", "-o", bin, "../../cmd/vda_db").CombinedOutput(); err != nil {
+	build := exec.Command("go", "build", "-ldflags", stamp+"v9.8.7", "-o", bin, "../../cmd/vda_db")
+	build.Env = append(os.Environ(), "CGO_ENABLED=0")
+	if out, err := build.CombinedOutput(); err != nil {
 		t.Fatalf("%v\n%s", err, out)
 	}
 	out, err := exec.Command(bin, "--version").CombinedOutput()

@@ -186,9 +186,7 @@ func TestRealWritableSnapshotOfAFullArray(t *testing.T) {
 	}
 	s := l.shot(0)
 	c := l.writable(1, s)
-	if st := l.snapState(0, c); st.Error || !st.Found {
-		t.Fatal(st)
-	}
+	l.found(0, c)
 	c.Clone.State = taken
 	e := l.show(1, c)
 	l.all(0)
@@ -277,9 +275,7 @@ func TestRealWritableSnapshotByHops(t *testing.T) {
 	}
 	s := l.shot(0)
 	c := l.writable(1, s)
-	if st := l.snapState(0, c); st.Error || !st.Found {
-		t.Fatal(st)
-	}
+	l.found(0, c)
 	c.Clone.State = taken
 	e := l.show(1, c)
 	read := func(what string, ns *host.Namespace, want []byte) {

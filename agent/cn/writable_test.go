@@ -7,6 +7,7 @@ import (
 	"testing"
 	"testing/synctest"
 
+	"github.com/virtual-disk-array/vda/agent/planetest"
 	apiv1 "github.com/virtual-disk-array/vda/api/v1"
 	"github.com/virtual-disk-array/vda/spdk"
 )
@@ -27,11 +28,21 @@ func (l *lab) countClones(i int) *int {
 func (l *lab) shot(primary int) *apiv1.SnapSpec {
 	l.Helper()
 	s := l.snap(0)
-	if st := l.snapState(primary, s); st.Error || !st.Found {
-		l.Fatal(st)
-	}
+	l.found(primary, s)
 	s.State = taken
 	return s
+}
+
+// found waits until a snapshot is there: on a busy machine the data plane may be at it for longer than a
+// pass waits.
+func (l *lab) found(primary int, s *apiv1.SnapSpec) {
+	l.Helper()
+	planetest.Eventually(l, func() string {
+		if st := l.snapState(primary, s); st.Error || !st.Found {
+			return st.String()
+		}
+		return ""
+	})
 }
 
 // TestWritableSnapshotIsMadeOnce: a primary makes what is asked for and not there; the next one

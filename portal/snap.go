@@ -77,32 +77,6 @@ func (s *Server) takeSnap(ctx context.Context, daName string, snap *vda.Snap, fr
 	return now, nil
 }
 
-// writableOrigin is the snapshot that a writable one is to be made of.
-func writableOrigin(tx store.Reader, da *vda.DA, name string) (*vda.Snap, error) {
-	snap, err := findSnapOf(tx, da, name)
-	switch {
-	case err != nil:
-		return nil, err
-	case strings.HasPrefix(snap.Name, vda.ClonePrefix):
-		return nil, vda.Errorf(vda.FailedPrecondition, "snap %s of da %s was taken for a clone, and goes with it; take a snapshot of your own "+
-			"first", snap.Name, da.Name)
-	case snap.Writable():
-		return nil, vda.Errorf(vda.FailedPrecondition, "snap %s of da %s is writable; a writable snapshot is made of one that is not: give the "+
-			"snapshot that it was made of, or another", snap.Name, da.Name)
-	case snap.State != vda.SnapTaken:
-		return nil, vda.Errorf(vda.FailedPrecondition, "snap %s of da %s is not taken yet: snap get says when it is", snap.Name, da.Name)
-	}
-	return snap, nil
-}
-
-// verb is what is done to have a snapshot.
-func verb(snap *vda.Snap) string {
-	if snap.Writable() {
-		return "made"
-	}
-	return "taken"
-}
-
 // snapFits refuses a snapshot whose name is taken, and one that is too many, and fills in
 // whose it is.
 func snapFits(tx store.Tx, da *vda.DA, snap *vda.Snap) error {
@@ -248,86 +222,6 @@ func (s *Server) cancelSnap(ctx context.Context, snap *vda.Snap, daName, why str
 	return nil, vda.Errorf(vda.FailedPrecondition, "snap %s of da %s is not %s: %s; %s", snap.Name, daName, verb(snap), why, left)
 }
 
-// RollbackSnap makes an array what a snapshot of it shows. The order is carried out when
-// the reply says so; else it stands, and is carried out when the primary can.
-func (s *Server) RollbackSnap(ctx context.Context, req *apiv1.RollbackSnapRequest) (*apiv1.RollbackSnapReply, error) {
-	var snap *vda.Snap
-	err := s.update(ctx, func(tx store.Tx) error {
-		da, row, err := findSnap(tx, req.DaName, req.SnapName)
-		if err != nil {
-			return err
-		}
-		snap = row
-		if snap.Rollback != vda.RollbackNone { // the order stands: it is waited for
-			return nil
-		}
-		if err := mayRollBack(tx, da, snap); err != nil {
-			return err
-		}
-		_, err = array.RollBack(tx, snap)
-		return err
-	})
-	if err != nil {
-		return nil, err
-	}
-	now, why := s.awaitRow(ctx, snap, func(row *vda.Snap) bool { return row.Rollback == vda.RollbackNone })
-	if now == nil {
-		return nil, vda.Errorf(vda.FailedPrecondition, "da %s is not rolled back to snap %s yet: %s; it will be when that is mended, and is "+
-			"shown to no host until then: give the order again to wait for it, or see snap get", req.DaName, snap.Name, why)
-	}
-	msg := snapMsg(now, req.DaName, nil)
-	return &apiv1.RollbackSnapReply{SnapMsg: msg}, nil
-}
-
-// mayRollBack refuses a rollback of an array that hosts use, or that is being changed.
-func mayRollBack(tx store.Tx, da *vda.DA, snap *vda.Snap) error {
-	if snap.Writable() {
-		return vda.Errorf(vda.FailedPrecondition, "snap %s of da %s is writable; an array is rolled back to a snapshot that takes no writes",
-			snap.Name, da.Name)
-	}
-	if snap.State != vda.SnapTaken {
-		return vda.Errorf(vda.FailedPrecondition, "snap %s of da %s is not taken yet: snap get says when it is", snap.Name, da.Name)
-	}
-	if err := notRolling(tx, da); err != nil {
-		return err
-	}
-	exps, err := tx.ExpsOfDA(da.ID)
-	if err != nil {
-		return err
-	}
-	var names []string
-	for i := range exps {
-		if e := &exps[i]; !e.Deleted && e.SnapName == "" {
-			names = append(names, e.Name)
-		}
-	}
-	if names != nil {
-		return inUse("da", da.Name, "exps", names)
-	}
-	return nil
-}
-
-// notRolling refuses what an array that is being rolled back must not have done to it.
-func notRolling(tx store.Reader, da *vda.DA) error {
-	snaps, err := tx.SnapsOfDA(da.ID)
-	for i := range snaps {
-		s := &snaps[i]
-		// One that is overdue is in nobody's way: monitors of the release before do not have it go.
-		if s.State == vda.SnapTogether && time.Since(s.Asked) < vda.TogetherTime {
-			return vda.Errorf(vda.FailedPrecondition, "snap %s of da %s is being taken, together with those of other das; try again in a moment",
-				s.Name, da.Name)
-		}
-		if !s.Live() && s.Rollback == vda.RollbackAsked {
-			return vda.Errorf(vda.FailedPrecondition, "the rollback of da %s to snap %s has been given up, and the array's primary has not said "+
-				"yet that the array is what it was before; try again", da.Name, s.Name)
-		}
-		if s.Live() && s.Rollback != vda.RollbackNone {
-			return vda.Errorf(vda.FailedPrecondition, "da %s is being rolled back to snap %s: snap get says when that is done", da.Name, s.Name)
-		}
-	}
-	return err
-}
-
 // DeleteSnap deletes a snapshot that no exporter shows. The others keep what they
 // share with it.
 func (s *Server) DeleteSnap(ctx context.Context, req *apiv1.DeleteSnapRequest) (*apiv1.DeleteSnapReply, error) {
@@ -396,39 +290,6 @@ func snapUnused(tx store.Reader, da *vda.DA, snap *vda.Snap) error {
 		return err
 	}
 	return inUse("snap", snap.Name+" of da "+da.Name, "exps", names)
-}
-
-// clonesOfSnap are the names of the writable snapshots that were made of one.
-func clonesOfSnap(tx store.Reader, snap *vda.Snap) (names []string, err error) {
-	snaps, err := tx.SnapsOfDA(snap.DAID)
-	for i := range snaps {
-		if c := &snaps[i]; c.Live() && c.CloneOf == snap.ID {
-			names = append(names, c.Name)
-		}
-	}
-	return names, err
-}
-
-// showOrigins fills in of what writable snapshots were made.
-func showOrigins(tx store.Reader, rows []vda.Snap, msgs []*apiv1.SnapMsg) error {
-	names := map[string]string{}
-	for i := range rows {
-		id := rows[i].CloneOf
-		if id == "" {
-			continue
-		}
-		if _, known := names[id]; !known {
-			of, err := tx.Snap(id)
-			if vda.IgnoreNotFound(err) != nil {
-				return err
-			}
-			if err == nil {
-				names[id] = of.Name
-			}
-		}
-		msgs[i].FromSnap = names[id]
-	}
-	return nil
 }
 
 func expsOfSnap(tx store.Reader, snap *vda.Snap) (names []string, err error) {

@@ -39,6 +39,8 @@ func TestDatabaseFailsOverToAStandby(t *testing.T) {
 	c.must(nil, list())
 
 	primary.Kill()
+	// A backend of a server that was killed answers what it has got before it sees that.
+	c.until("the portal sees that the database is gone", func() bool { return list() != nil })
 	for range 3 {
 		begin := time.Now()
 		st, _ := status.FromError(list())

@@ -292,8 +292,11 @@ func TestRealWritableSnapshotByHops(t *testing.T) {
 			l.sync(0, l.cntlr(0, 1)) // retires
 			l.fence(false)
 		}
-		l.all(primary)
-		l.healthy(1 - primary)
+		for _, i := range []int{primary, 1 - primary} {
+			l.settled(i, l.cntlr(i, primary))
+		}
+		l.healthy(primary)
+		l.healthy(1 - primary) // its hop may wait a while before it connects again
 		l.standApart()
 		by := l.connect(1-primary, e)
 		if by.Identity().ReadOnly {

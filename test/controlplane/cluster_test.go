@@ -266,7 +266,7 @@ func (c *cluster) until(what string, fn func() bool) time.Duration {
 // long that took.
 func (c *cluster) reaches(what string, n int, fn func() int) time.Duration {
 	c.Helper()
-	const patience = 5 * time.Minute
+	const patience = 10 * time.Minute // a batch of moves takes minutes under the race detector on a busy machine, and ends at once
 	begin := time.Now()
 	for last, moved := -1, begin; ; {
 		looked := time.Now()

@@ -272,6 +272,18 @@ func TestSPDKIsQuietWhileAWritableSnapshotIsMade(t *testing.T) {
 	})
 }
 
+// made is a snapshot of the array, and a writable one that was made of it.
+func (l *lab) made() (s, c *apiv1.SnapSpec) {
+	l.Helper()
+	s = l.shot(0)
+	c = l.writable(1, s)
+	if st := l.snapState(0, c); st.Error || !st.Found {
+		l.Fatal(st)
+	}
+	c.Clone.State = taken
+	return s, c
+}
+
 // TestLimitsOfAWritableSnapshot: it has the array's limits, for itself, when hosts get to it, after a
 // change, and on the next primary; one that hosts do not get to has none.
 func TestLimitsOfAWritableSnapshot(t *testing.T) {
@@ -280,12 +292,7 @@ func TestLimitsOfAWritableSnapshot(t *testing.T) {
 		l.spec.Limits = &apiv1.Limits{RMbytesPerSec: 3}
 		l.up(0)
 		l.spec.Create = false
-		s := l.shot(0)
-		c := l.writable(1, s)
-		if st := l.snapState(0, c); st.Error || !st.Found {
-			l.Fatal(st)
-		}
-		c.Clone.State = taken
+		_, c := l.made()
 		is := func(i int, want uint64) {
 			l.Helper()
 			b, err := l.cns[i].plane.Client().BdevGet(l.Context(), "vda-da-"+daID+"/vda-wsnap-"+c.Id, 0)
@@ -316,12 +323,7 @@ func TestSPDKIsQuietWhileAnArrayIsRolledBack(t *testing.T) {
 		l.small()
 		l.up(0)
 		l.spec.Create = false
-		s := l.shot(0)
-		c := l.writable(1, s)
-		if st := l.snapState(0, c); st.Error || !st.Found {
-			l.Fatal(st)
-		}
-		c.Clone.State = taken
+		s, c := l.made()
 		e := l.show(1, c)
 		l.all(0)
 		l.spec.Exps[0].Deleted = true
@@ -357,12 +359,7 @@ func TestLimitsOfAWritableSnapshotOnSPDK(t *testing.T) {
 		l.spec.Limits = &apiv1.Limits{RMbytesPerSec: 3}
 		l.up(0)
 		l.spec.Create = false
-		s := l.shot(0)
-		c := l.writable(1, s)
-		if st := l.snapState(0, c); st.Error || !st.Found {
-			l.Fatal(st)
-		}
-		c.Clone.State = taken
+		_, c := l.made()
 		are := func(when string, volume, writable uint64) {
 			l.Helper()
 			client := l.cns[0].plane.Client()

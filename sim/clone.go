@@ -159,21 +159,26 @@ func (s *sim) takeClone(h *host, from *snapshot, req *apiv1.CreateDaRequest) str
 }
 
 func (s *sim) exportClone(c *clone) error {
-	return s.call("exp create of a clone", func(ctx context.Context) (*apiv1.ReplyInfo, error) {
-		r, err := s.admin.CreateExp(ctx, c.h.exporter(c.name))
-		if err == nil { // likewise
+	return s.exportTo(c, "exp create of a clone", c.h.exporter(c.name))
+}
+
+// exportTo lets the host of a clone in.
+func (s *sim) exportTo(c *clone, what string, req *apiv1.CreateExpRequest) error {
+	return s.call(what, func(ctx context.Context) (*apiv1.ReplyInfo, error) {
+		r, err := s.admin.CreateExp(ctx, req)
+		if err == nil { // some of its nodes may be away
 			c.h.sub = r.ExpMsg.ExpNqn
 			return granted, nil
 		}
-		if client.CodeOf(err) == apiv1.CodeIdentical {
-			g, err := s.admin.GetExp(ctx, &apiv1.GetExpRequest{DaName: c.name, ExpName: "exp0"})
-			if err != nil {
-				return nil, context.DeadlineExceeded
-			}
-			c.h.sub = g.ExpMsg.ExpNqn
-			return granted, nil
+		if client.CodeOf(err) != apiv1.CodeIdentical {
+			return nil, err
 		}
-		return nil, err
+		g, err := s.admin.GetExp(ctx, &apiv1.GetExpRequest{DaName: req.DaName, ExpName: req.ExpName})
+		if err != nil {
+			return nil, context.DeadlineExceeded
+		}
+		c.h.sub = g.ExpMsg.ExpNqn
+		return granted, nil
 	})
 }
 

@@ -83,22 +83,7 @@ func (s *sim) makeWritable(h *host, from *snapshot) string {
 func (s *sim) exportWritable(c *clone) error {
 	req := c.h.exporter(c.of.array)
 	req.ExpName, req.SnapName = "of-"+c.name, c.name
-	return s.call("exp create of a writable snapshot", func(ctx context.Context) (*apiv1.ReplyInfo, error) {
-		r, err := s.admin.CreateExp(ctx, req)
-		if err == nil { // some of its nodes may be away
-			c.h.sub = r.ExpMsg.ExpNqn
-			return granted, nil
-		}
-		if client.CodeOf(err) != apiv1.CodeIdentical {
-			return nil, err
-		}
-		g, err := s.admin.GetExp(ctx, &apiv1.GetExpRequest{DaName: req.DaName, ExpName: req.ExpName})
-		if err != nil {
-			return nil, context.DeadlineExceeded
-		}
-		c.h.sub = g.ExpMsg.ExpNqn
-		return granted, nil
-	})
+	return s.exportTo(c, "exp create of a writable snapshot", req)
 }
 
 // dropWritable has a writable snapshot go, if it is there.

@@ -3,7 +3,6 @@ package cn_test
 import (
 	"fmt"
 	"strings"
-	"sync"
 	"syscall"
 	"testing"
 	"testing/synctest"
@@ -131,28 +130,7 @@ func rollbackOutlives(l *lab, method string, carriedOut bool, dies string) {
 	l.withdraw(0)
 	before, volume := l.lvols(0)
 	p := l.cns[0].plane
-	var mu sync.Mutex
-	hit, left := false, strings.Count(method, " ") // a blank for each call that passes
-	died := make(chan struct{})
-	p.SetHook(func(m string, _ map[string]any) error {
-		mu.Lock()
-		defer mu.Unlock()
-		if m != strings.TrimSpace(method) || hit {
-			return nil
-		}
-		if left--; left >= 0 {
-			return nil
-		}
-		hit = true
-		if dies != "agent" {
-			p.Kill()
-		}
-		close(died) // the next one is started from then on
-		if carriedOut {
-			return nil
-		}
-		return spdk.ErrLost
-	})
+	died := l.diesIn(strings.TrimSpace(method), strings.Count(method, " "), carriedOut, dies) // a blank for each call that passes
 	roll := func(i int, state apiv1.SnapRollback) {
 		s.Rollback = state
 		for range 20 {

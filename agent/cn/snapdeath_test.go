@@ -3,6 +3,7 @@ package cn_test
 import (
 	"fmt"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 
@@ -36,18 +37,20 @@ func TestSnapshotOutlivesItsPrimary(t *testing.T) {
 	}
 }
 
-func snapshotOutlives(l *lab, method string, carriedOut, cancelled bool, dies string) {
-	l.small()
-	l.up(0)
-	l.spec.Create = false
-	s := l.snap(0)
-	if method == "bdev_lvol_delete" {
-		l.snapState(0, s)
-		s.State = deleting
-	}
-	p, hit, died := l.cns[0].plane, false, make(chan struct{})
+// diesIn has a process of cn0 die in the call of a method, behind so many that pass: its data plane
+// now, unless it is the agent, which the caller ends when it is told.
+func (l *lab) diesIn(method string, pass int, carriedOut bool, dies string) (died chan struct{}) {
+	died = make(chan struct{})
+	p := l.cns[0].plane
+	var mu sync.Mutex
+	hit := false
 	p.SetHook(func(m string, _ map[string]any) error {
+		mu.Lock()
+		defer mu.Unlock()
 		if m != method || hit {
+			return nil
+		}
+		if pass--; pass >= 0 {
 			return nil
 		}
 		hit = true
@@ -60,6 +63,19 @@ func snapshotOutlives(l *lab, method string, carriedOut, cancelled bool, dies st
 		}
 		return spdk.ErrLost
 	})
+	return died
+}
+
+func snapshotOutlives(l *lab, method string, carriedOut, cancelled bool, dies string) {
+	l.small()
+	l.up(0)
+	l.spec.Create = false
+	s := l.snap(0)
+	if method == "bdev_lvol_delete" {
+		l.snapState(0, s)
+		s.State = deleting
+	}
+	p, died := l.cns[0].plane, l.diesIn(method, 0, carriedOut, dies)
 	answered, c := make(chan struct{}), l.cntlr(0, 0)
 	go func() {
 		defer close(answered)

@@ -127,21 +127,7 @@ func writableOutlives(l *lab, method string, carriedOut, cancelled bool, dies st
 		l.snapState(0, c)
 		c.Clone.State = deleting
 	}
-	p, hit, died := l.cns[0].plane, false, make(chan struct{})
-	p.SetHook(func(m string, _ map[string]any) error {
-		if m != method || hit {
-			return nil
-		}
-		hit = true
-		if dies != "agent" {
-			p.Kill()
-		}
-		close(died) // the next one is started from then on
-		if carriedOut {
-			return nil
-		}
-		return spdk.ErrLost
-	})
+	p, died := l.cns[0].plane, l.diesIn(method, 0, carriedOut, dies)
 	answered, sent := make(chan struct{}), l.cntlr(0, 0)
 	go func() {
 		defer close(answered)

@@ -107,9 +107,9 @@ func (r snapshots) rolled(ctx context.Context, s *apiv1.SnapSpec, busy error) er
 // have returns a snapshot's bdev, which it makes when the snapshot is asked for and
 // nothing stands in the way.
 func (r snapshots) have(ctx context.Context, s *apiv1.SnapSpec, busy error) (*spdk.Bdev, error) {
-	make, done := r.take, "taken"
+	obtain, done := r.take, "taken"
 	if s.Clone != nil {
-		make, done = r.clone, "made"
+		obtain, done = r.clone, "made"
 	}
 	if busy != nil && s.Stage() == apiv1.SnapState_SNAP_STATE_ASKED {
 		return nil, fmt.Errorf("snapshot %s of disk array %s is not %s: %w", s.Name, r.c.DaName, done, busy)
@@ -121,7 +121,7 @@ func (r snapshots) have(ctx context.Context, s *apiv1.SnapSpec, busy error) (*sp
 	if s.Stage() != apiv1.SnapState_SNAP_STATE_ASKED {
 		return nil, fmt.Errorf("snapshot %s of disk array %s is not found in its lvstore; it is not %s again", s.Name, r.c.DaName, done)
 	}
-	if err := make(ctx, s); err != nil {
+	if err := obtain(ctx, s); err != nil {
 		return nil, fmt.Errorf("snapshot %s of disk array %s is not %s: %w", s.Name, r.c.DaName, done, err)
 	}
 	if b, err = r.find(ctx, s.Id); err == nil && b == nil {

@@ -19,6 +19,7 @@ import (
 // do not come.
 type Inventory struct {
 	At        time.Time                // when it was asked for
+	size      int                      // how many things the lists have; 0 of one by name
 	Lvstores  map[string]*spdk.Lvstore // dn only: see plane.Setup
 	LvstoreOn map[string]*spdk.Lvstore // dn only, by base bdev
 
@@ -125,7 +126,8 @@ func (i *Inventory) isBdev(nameOrAlias, name string) bool {
 
 // Inventory returns lists that were asked for at notBefore or later. All who
 // ask at about the same time share one set of lists, so that a wave of passes
-// costs a few calls, however many units there are.
+// costs a few calls, however many units there are. The next lists begin when as
+// much time has passed as the last took, or maxListPause: who asks meanwhile shares them.
 func (p *Plane) Inventory(ctx context.Context, notBefore time.Time) (*Inventory, error) {
 	return p.lister.get(ctx, notBefore)
 }
@@ -136,10 +138,32 @@ type lister struct {
 	mu     sync.Mutex
 	last   *Inventory
 	flight *flight
+	ended  time.Time     // when the last lists had come
+	length time.Duration // how long they took
+}
+
+// maxListPause bounds the pause after lists that took long: the data plane may have hung.
+const maxListPause = 500 * time.Millisecond
+
+// took returns how long the last lists took, 0 before there were any.
+func (l *lister) took() time.Duration {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.length
+}
+
+// size returns how much there was of everything when it was last listed, 0 before.
+func (l *lister) size() int {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.last == nil {
+		return 0
+	}
+	return l.last.size
 }
 
 type flight struct {
-	at   time.Time
+	at   time.Time // valid once done is closed
 	done chan struct{}
 	inv  *Inventory
 	err  error
@@ -154,9 +178,13 @@ func (l *lister) get(ctx context.Context, notBefore time.Time) (*Inventory, erro
 		}
 		f := l.flight
 		if f == nil {
-			f = &flight{at: time.Now(), done: make(chan struct{})}
+			f = &flight{done: make(chan struct{})}
 			l.flight = f
-			go l.fly(context.WithoutCancel(ctx), f)
+			pause := time.Duration(0)
+			if !l.ended.IsZero() {
+				pause = min(l.length, maxListPause) - time.Since(l.ended)
+			}
+			go l.fly(context.WithoutCancel(ctx), f, pause)
 		}
 		l.mu.Unlock()
 		select {
@@ -170,13 +198,18 @@ func (l *lister) get(ctx context.Context, notBefore time.Time) (*Inventory, erro
 	}
 }
 
-func (l *lister) fly(ctx context.Context, f *flight) {
+func (l *lister) fly(ctx context.Context, f *flight, pause time.Duration) {
+	if pause > 0 {
+		time.Sleep(pause)
+	}
+	f.at = time.Now()
 	f.err = Guard(func() (err error) {
 		f.inv, err = l.list(ctx)
 		return err
 	})
 	l.mu.Lock()
 	if f.err == nil {
+		l.ended, l.length = time.Now(), time.Since(f.at)
 		f.inv.At = f.at
 		l.last = f.inv
 	}
@@ -230,6 +263,7 @@ func (p *Plane) list(ctx context.Context) (*Inventory, error) {
 	if err := Parallel(len(asks), func(i int) error { return asks[i]() }); err != nil {
 		return nil, err
 	}
+	inv.size = len(inv.bdevs) + len(inv.subsystems) + len(inv.controllers) + len(inv.raids)
 	return inv, p.ownStill(ctx, inv)
 }
 

@@ -156,7 +156,8 @@ func (l *Loop) kick(key string, changed, named bool) uint64 {
 		l.units[key] = u
 	}
 	u.want++
-	u.named = u.named || named
+	// What is asked for while a pass is under way follows it at a moment of its own, with nobody to share lists with.
+	u.named = u.named || named || u.cancel != nil
 	if l.closed {
 		return u.want
 	}
@@ -178,6 +179,27 @@ func (l *Loop) KickAll() {
 	for _, key := range l.Keys() {
 		l.Kick(key, false)
 	}
+}
+
+// KickIdle asks for a pass over every unit of which none is under way.
+func (l *Loop) KickIdle() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for key, u := range l.units {
+		if !u.running {
+			l.kick(key, false, false)
+		}
+	}
+}
+
+// Len returns the number of units; a nil Loop has none.
+func (l *Loop) Len() int {
+	if l == nil {
+		return 0
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return len(l.units)
 }
 
 // Keys returns the units' keys in no order.
@@ -361,7 +383,7 @@ func (l *Loop) scheduleRetry(u *unit) {
 		live := l.units[u.key] == u
 		l.mu.Unlock()
 		if live {
-			l.Kick(u.key, false)
+			l.KickNamed(u.key, false) // it has an error of its own, at a moment of its own
 		}
 	})
 }

@@ -11,10 +11,10 @@ import (
 	"github.com/virtual-disk-array/vda/spdk"
 )
 
-// A pass over an object that a request has named asks the data plane for that
-// object's names only, so that its cost does not grow with what else is on the
-// node. All others, which the watch, a lease, a timer or an error brings about,
-// take lists: these many passes share, and one takes fewer calls.
+// A pass over an object that a request, a watch, a lease or an error has named, or that
+// follows another of its unit, asks the data plane for that object's names only, so that
+// its cost does not grow with what else is on the node. Those that begin together, after
+// a restart of either side or for a check, take lists, which they share.
 
 // Names are those of all that a unit's pass looks at.
 type Names struct {
@@ -29,9 +29,12 @@ const (
 	// maxNames is how many questions one inventory may cost; for more, lists
 	// are cheaper.
 	maxNames = 64
-	// maxNamed is how many inventories by name may be under way at once. The
-	// others share lists: many units have been put to work together.
+	// maxNamed is how many inventories by name may be under way at once. Others wait for
+	// their turn while that costs less than lists.
 	maxNamed = 4
+	// perQuestion is how many things in lists cost as much as a question by name: a
+	// call has a cost of its own, on both sides.
+	perQuestion = 3
 )
 
 func (n *Names) count() int {
@@ -56,18 +59,60 @@ func (n *Node) InventoryOf(ctx context.Context, names Names) (*Inventory, error)
 	if !byName(ctx) || names.count() > maxNames {
 		return n.Inventory(ctx)
 	}
-	select {
-	case n.Plane.named <- struct{}{}:
-		defer func() { <-n.Plane.named }()
-	default:
+	// After a restart of the data plane the last lists are short, and the next need not be.
+	things := max(n.Plane.lister.size(), n.Loop.Len()*names.count())
+	leave, mine, err := n.Plane.asking.enter(ctx, names.count(), things)
+	if err != nil {
+		return nil, err
+	}
+	if !mine {
 		return n.Inventory(ctx)
 	}
+	defer leave()
 	inv, err := n.Plane.listNamed(ctx, names)
 	if refused := (*spdk.RPCError)(nil); errors.As(err, &refused) {
 		n.Log.Debug("the data plane is asked for lists", "err", err)
 		return n.Inventory(ctx)
 	}
 	return inv, err
+}
+
+// asking has inventories by name wait for their turn, unless so many wait that lists,
+// which all of these share, cost less: then many units have been put to work together.
+type asking struct {
+	turns chan struct{}
+
+	mu      sync.Mutex
+	waiting int // questions of those that wait
+}
+
+// enter waits for a turn, which leave gives back; mine is false when lists of so many
+// things are to be taken.
+func (a *asking) enter(ctx context.Context, questions, things int) (leave func(), mine bool, err error) {
+	leave = func() { <-a.turns }
+	select {
+	case a.turns <- struct{}{}:
+		return leave, true, nil
+	default:
+	}
+	a.mu.Lock()
+	if (a.waiting+questions)*perQuestion > things {
+		a.mu.Unlock()
+		return nil, false, nil
+	}
+	a.waiting += questions
+	a.mu.Unlock()
+	defer func() {
+		a.mu.Lock()
+		a.waiting -= questions
+		a.mu.Unlock()
+	}()
+	select {
+	case a.turns <- struct{}{}:
+		return leave, true, nil
+	case <-ctx.Done():
+		return nil, false, context.Cause(ctx)
+	}
 }
 
 // listNamed asks for names at once. What is not there is not in the inventory;

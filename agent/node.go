@@ -76,18 +76,25 @@ func (n *Node) Close() error {
 	return errors.Join(err, n.Plane.Close(), n.State.Close())
 }
 
-// check kicks every unit from time to time: passes over what is as it should
-// be share one inventory and make no call.
+// checkShare is which part of the time lists for checks may take: on a data plane that
+// holds so much that they take long, checks are further apart than Config.CheckInterval,
+// by up to maxCheckPause.
+const (
+	checkShare    = 20
+	maxCheckPause = 30 * time.Second
+)
+
+// check kicks every unit from time to time that is not at work: passes over what is as it
+// should be share one inventory and make no call.
 func (n *Node) check(ctx context.Context) {
-	t := time.NewTicker(n.Cfg.CheckInterval)
-	defer t.Stop()
 	for {
+		pause := max(n.Cfg.CheckInterval, min(checkShare*n.Plane.lister.took(), maxCheckPause))
 		select {
 		case <-ctx.Done():
 			return
-		case <-t.C:
+		case <-time.After(pause):
 			if n.Plane.Ready() == nil {
-				n.Loop.KickAll()
+				n.Loop.KickIdle()
 			}
 		}
 	}

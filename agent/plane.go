@@ -33,7 +33,7 @@ type Plane struct {
 	client Client // passes
 	probes asker  // heartbeats, which must not queue behind passes
 	lister lister
-	named  chan struct{} // a token for each inventory by name
+	asking asking // of inventories by name
 
 	// State says which node this is; nil in tests that have no owner.
 	State *State
@@ -115,7 +115,7 @@ func NewPlane(cfg Config, agent string) (*Plane, error) {
 		closes: func(method string) bool { return p.Driver().Closes(method) },
 		lists:  func(method string) bool { return p.Driver().Lists(method) }}}
 	p.driver = p.drive(plane.Kind{}, false)
-	p.lister.list, p.named = p.list, make(chan struct{}, maxNamed)
+	p.lister.list, p.asking.turns = p.list, make(chan struct{}, maxNamed)
 	p.status.Why = "the data plane has not been reached yet"
 	return p, nil
 }

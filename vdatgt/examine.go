@@ -10,18 +10,27 @@ import (
 
 // examiner shows new bdevs to the modules, in the background.
 type examiner struct {
-	t *Target
+	t    *Target
+	look func(name string) // has the modules look at a bdev
 
 	mu      sync.Mutex
 	auto    bool
-	wanted  map[string]bool // by bdev_examine, while auto is off
-	pending int             // examinations under way
-	idle    chan struct{}   // closed when pending falls to 0; nil while it is 0
+	wanted  map[string]bool               // by bdev_examine, while auto is off
+	pending map[chan struct{}]examination // under way, by what is closed at the end
 	stopped bool
 }
 
+// examination says why one was begun.
+type examination struct {
+	asked bool // by bdev_examine, of a bdev that was there; else the bdev has appeared
+}
+
 func (e *examiner) init(t *Target) {
-	e.t, e.auto, e.wanted = t, true, map[string]bool{}
+	e.t, e.auto, e.wanted, e.pending = t, true, map[string]bool{}, map[chan struct{}]examination{}
+	e.look = func(name string) {
+		t.raids.Examine(name)
+		t.examineLvstore(name)
+	}
 }
 
 // setAuto turns the examination of every new bdev on or off.
@@ -45,7 +54,7 @@ func (e *examiner) appeared(name string) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	if e.auto || e.wanted[name] {
-		e.start(name)
+		e.start(name, examination{})
 	}
 }
 
@@ -57,51 +66,73 @@ func (e *examiner) examine(name string) {
 	defer e.mu.Unlock()
 	e.wanted[name] = true
 	if there {
-		e.start(name)
+		e.start(name, examination{asked: true})
 	}
 }
 
 // start runs one examination; e.mu is held.
-func (e *examiner) start(name string) {
+func (e *examiner) start(name string, why examination) {
 	if e.stopped {
 		return
 	}
-	if e.pending == 0 {
-		e.idle = make(chan struct{})
-	}
-	e.pending++
+	done := make(chan struct{})
+	e.pending[done] = why
 	go func() {
-		defer e.done()
-		e.t.raids.Examine(name)
-		e.t.examineLvstore(name)
+		defer func() {
+			e.mu.Lock()
+			defer e.mu.Unlock()
+			delete(e.pending, done)
+			close(done)
+		}()
+		e.look(name)
 	}()
 }
 
-func (e *examiner) done() {
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	e.pending--
-	if e.pending == 0 {
-		close(e.idle)
-		e.idle = nil
+// wait returns when all has been examined that bdev_examine had begun to before, and all
+// that appeared before or meanwhile, as it may come of what is waited for; ECANCELED when
+// ctx ends first. What others have examined from now on is not waited for: of many
+// arrays that come back together none waits for the last.
+func (e *examiner) wait(ctx context.Context) error {
+	if err := e.await(ctx, e.underWay(func(examination) bool { return true })); err != nil {
+		return err
+	}
+	return e.waitAppeared(ctx)
+}
+
+// waitAppeared is wait for what has appeared alone.
+func (e *examiner) waitAppeared(ctx context.Context) error {
+	for {
+		all := e.underWay(func(why examination) bool { return !why.asked })
+		if len(all) == 0 {
+			return nil
+		}
+		if err := e.await(ctx, all); err != nil {
+			return err
+		}
 	}
 }
 
-// wait returns when nothing is being examined; ECANCELED when ctx ends first.
-func (e *examiner) wait(ctx context.Context) error {
-	for {
-		e.mu.Lock()
-		idle := e.idle
-		e.mu.Unlock()
-		if idle == nil {
-			return nil
+// underWay returns the examinations that are.
+func (e *examiner) underWay(of func(examination) bool) (all []chan struct{}) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	for done, why := range e.pending {
+		if of(why) {
+			all = append(all, done)
 		}
+	}
+	return all
+}
+
+func (e *examiner) await(ctx context.Context, all []chan struct{}) error {
+	for _, done := range all {
 		select {
-		case <-idle:
+		case <-done:
 		case <-ctx.Done():
 			return syscall.ECANCELED
 		}
 	}
+	return nil
 }
 
 // stop lets no further examination begin and waits for those under way.

@@ -47,7 +47,7 @@ func delayCreate(ctx context.Context, t *Target, p delayParams) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := t.examines.wait(ctx); err != nil {
+	if err := t.examines.waitAppeared(ctx); err != nil {
 		return nil, err
 	}
 	return d.Info().Name, nil
@@ -79,7 +79,7 @@ func errorCreate(ctx context.Context, t *Target, p errorParams) (any, error) {
 	if _, err := errorinj.Create(t.reg, p.Base, orNil(p.UUID)); err != nil {
 		return nil, err
 	}
-	return true, t.examines.wait(ctx)
+	return true, t.examines.waitAppeared(ctx)
 }
 
 func errorDelete(ctx context.Context, t *Target, p nameParams) (any, error) {

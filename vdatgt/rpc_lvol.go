@@ -68,7 +68,7 @@ func createLvol(ctx context.Context, t *Target, p createLvolParams) (any, error)
 	if err != nil {
 		return nil, lvolError(err)
 	}
-	if err := t.examines.wait(ctx); err != nil {
+	if err := t.examines.waitAppeared(ctx); err != nil {
 		return nil, err
 	}
 	return v.UUID().String(), nil

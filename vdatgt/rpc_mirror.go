@@ -78,7 +78,7 @@ func mirrorCreate(ctx context.Context, t *Target, p mirrorCreateParams) (any, er
 	if err != nil {
 		return nil, err
 	}
-	if err := t.examines.wait(ctx); err != nil {
+	if err := t.examines.waitAppeared(ctx); err != nil {
 		return nil, err
 	}
 	return m.Status(), nil

@@ -57,7 +57,7 @@ func (t *Target) register(ctx context.Context, d bdev.Device) (any, error) {
 		_ = d.Close() // nothing was ever written to it
 		return nil, err
 	}
-	if err := t.examines.wait(ctx); err != nil {
+	if err := t.examines.waitAppeared(ctx); err != nil {
 		return nil, err
 	}
 	return d.Info().Name, nil

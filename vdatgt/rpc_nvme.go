@@ -121,7 +121,7 @@ func attachController(ctx context.Context, t *Target, p attachParams) (any, erro
 	if err != nil {
 		return nil, nvmeError(err)
 	}
-	if err := t.examines.wait(ctx); err != nil {
+	if err := t.examines.waitAppeared(ctx); err != nil {
 		return nil, err
 	}
 	if names == nil {

@@ -50,7 +50,7 @@ func raidCreate(ctx context.Context, t *Target, p raidCreateParams) (any, error)
 	if err != nil {
 		return nil, raidError(p.Name, err)
 	}
-	if err := t.examines.wait(ctx); err != nil {
+	if err := t.examines.waitAppeared(ctx); err != nil {
 		return nil, err
 	}
 	return true, nil

@@ -80,7 +80,7 @@ func (r connections) dial(v *apiv1.VdTarget) *dial {
 		r.Agent.mu.Unlock()
 		close(d.done)
 		if left && d.err == nil { // else the loop tries again after a while
-			r.Loop.Kick(r.c.Id, false)
+			r.Loop.KickNamed(r.c.Id, false)
 		}
 	})
 	return d

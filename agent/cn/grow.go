@@ -69,7 +69,7 @@ func (p *pass) growFrom(ctx context.Context, b *spdk.Bdev) error {
 	if b, err := p.Plane.BdevGet(ctx, p.vol, 0); err != nil {
 		return err
 	} else if b.Bytes() < p.c.Size {
-		p.Loop.Kick(p.c.Id, false)
+		p.Loop.KickNamed(p.c.Id, false)
 		return fmt.Errorf("it has %d bytes by now", b.Bytes())
 	}
 	return nil
@@ -121,7 +121,7 @@ func (p *pass) begin(do func() error) *growCall {
 		p.Agent.mu.Unlock()
 		close(call.done)
 		if left {
-			p.Loop.Kick(p.c.Id, false)
+			p.Loop.KickNamed(p.c.Id, false)
 		}
 	})
 	return call

@@ -156,11 +156,11 @@ func (a *Agent) guard(ctx context.Context, well map[string]bool) {
 	for _, c := range stop {
 		a.Log.Warn("the lease ran out and a vd is not connected: paths are closed", "da", c.DaName, "term", c.Term)
 		// A pass under way must not open them again.
-		a.Loop.Kick(c.Id, true)
+		a.Loop.KickNamed(c.Id, true)
 	}
 	for _, c := range resume {
 		a.Log.Info("paths may be opened again", "da", c.DaName, "term", c.Term)
-		a.Loop.Kick(c.Id, false)
+		a.Loop.KickNamed(c.Id, false)
 	}
 	// Not by the passes: one that waits for a dead dn would be late.
 	for _, c := range stop {

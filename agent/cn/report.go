@@ -190,7 +190,7 @@ func (a *Agent) kickUnreadable() {
 			now[id] = why
 		}
 		if now[id] != a.unread[id] {
-			a.Loop.Kick(id, false)
+			a.Loop.KickNamed(id, false)
 		}
 	}
 	a.unread = now
@@ -204,7 +204,7 @@ func (a *Agent) kickLost() {
 			s := a.mirrors[vda.MirrorPrefix+m.Id]
 			return s != nil && slices.ContainsFunc(s.Legs, func(l spdk.MirrorLegState) bool { return l.Lost })
 		}) {
-			a.Loop.Kick(id, false)
+			a.Loop.KickNamed(id, false)
 		}
 	}
 }

@@ -64,7 +64,7 @@ func (a *Agent) watchSilence(ctx context.Context) {
 			continue
 		}
 		for _, id := range a.primariesAt(changed) {
-			a.Loop.Kick(id, false)
+			a.Loop.KickNamed(id, false)
 		}
 	}
 }

@@ -93,7 +93,7 @@ func (r snapshots) start(call *snapCall, f func(context.Context) error) {
 		r.Agent.mu.Unlock()
 		close(call.done)
 		if left {
-			r.Loop.Kick(r.c.Id, false)
+			r.Loop.KickNamed(r.c.Id, false)
 		}
 	})
 }

@@ -273,7 +273,7 @@ func (p *pass) noteCopy(c *cloneCopy, a spdk.LvolAbsorbed, err error) bool {
 		p.Tell()
 	}
 	if (had == nil) != (err == nil) {
-		p.Loop.Kick(p.c.Id, false)
+		p.Loop.KickNamed(p.c.Id, false)
 	}
 	return done
 }

@@ -66,7 +66,7 @@ func (a *Agent) watch(ctx context.Context) {
 		a.guard(ctx, well)
 		if len(changed) > 0 {
 			for _, id := range a.owners(changed) {
-				a.Loop.Kick(id, false)
+				a.Loop.KickNamed(id, false)
 			}
 		}
 	}

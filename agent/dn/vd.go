@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/virtual-disk-array/vda"
@@ -52,13 +53,20 @@ func (a *Agent) lookVD(ctx context.Context, spec *apiv1.VdSpec) (*agent.Inventor
 	return a.InventoryOf(ctx, n)
 }
 
-// store waits for the pd's pass and returns an inventory in which its lvstore
-// is, and the lvstore's name.
-func (a *Agent) store(ctx context.Context, vd *apiv1.VdSpec) (*agent.Inventory, string, error) {
+// store returns an inventory in which the pd's lvstore is, and the lvstore's name.
+// That is have, unless it is nil or lacks the vd's lvol: then store waits for the pd's
+// pass and looks again.
+func (a *Agent) store(ctx context.Context, vd *apiv1.VdSpec, have *agent.Inventory) (*agent.Inventory, string, error) {
 	pd := vd.PdId
 	spec := a.pd(pd)
 	if spec == nil {
 		return nil, "", fmt.Errorf("its pd %s is unknown to this node", pd)
+	}
+	if have != nil {
+		lvs := a.stamp(pd)
+		if own, err := a.ownStore(have, spec); err == nil && own != nil && have.Bdev(lvs+"/"+vdPrefix+vd.Id) != nil {
+			return have, lvs, nil
+		}
 	}
 	res, err := a.Loop.Settle(ctx, pdKey+pd)
 	if err != nil {
@@ -90,10 +98,11 @@ func (a *Agent) ensureVD(ctx context.Context, spec *apiv1.VdSpec) error {
 	if spec.Size == 0 || spec.Size%(1<<20) != 0 || spec.Nqn == "" {
 		return fmt.Errorf("size %d must be a multiple of 1 MiB, and nqn %q not empty", spec.Size, spec.Nqn)
 	}
-	if err := a.fence(ctx, spec); err != nil {
+	inv, err := a.fence(ctx, spec)
+	if err != nil {
 		return err
 	}
-	inv, lvs, err := a.store(ctx, spec)
+	inv, lvs, err := a.store(ctx, spec, inv)
 	if err != nil {
 		return errors.Join(err, a.unexport(ctx, inv, spec))
 	}
@@ -142,16 +151,18 @@ func (a *Agent) unexport(ctx context.Context, inv *agent.Inventory, spec *apiv1.
 }
 
 // fence shuts out the hosts that the present term and epoch do not admit,
-// whatever the state of the pd.
-func (a *Agent) fence(ctx context.Context, spec *apiv1.VdSpec) error {
+// whatever the state of the pd. It returns what there is, nil when that has changed
+// since.
+func (a *Agent) fence(ctx context.Context, spec *apiv1.VdSpec) (*agent.Inventory, error) {
 	inv, err := a.lookVD(ctx, spec)
 	if err != nil {
-		return err
+		return nil, err
 	}
-	if sub := inv.Subsystem(spec.Nqn); sub != nil {
-		return a.Plane.ShutOut(ctx, sub, []string{spec.HostNqn})
+	sub := inv.Subsystem(spec.Nqn)
+	if sub == nil || !slices.ContainsFunc(sub.Hosts, func(h spdk.NvmfHost) bool { return h.NQN != spec.HostNqn }) {
+		return inv, nil
 	}
-	return nil
+	return nil, a.Plane.ShutOut(ctx, sub, []string{spec.HostNqn})
 }
 
 // makeVD makes the lvol, zeroes it and gives it its name. It returns the
@@ -344,7 +355,7 @@ func (a *Agent) dropVD(ctx context.Context, spec *apiv1.VdSpec) error {
 		}
 	}
 	if pd != nil && !pd.Deleted {
-		if inv, lvs, err = a.store(ctx, spec); err != nil {
+		if inv, lvs, err = a.store(ctx, spec, nil); err != nil {
 			a.mu.Lock()
 			unstamped := a.unstamped[spec.PdId]
 			a.mu.Unlock()

@@ -66,7 +66,7 @@ scale: ## how long a thousand arrays wait when the one node of all their primari
 NODES ?= 100
 MONITORS ?= 2
 scale-sim: build ## what NODES= models of nodes (several sizes: NODES='100 1000') with ARRAYS= arrays cost a real portal and MONITORS= monitors on PostgreSQL
-	NODES='$(NODES)' ARRAYS=$(ARRAYS) MONITORS=$(MONITORS) SVG=$(abspath $(SVG)) go test -tags e2e -count=1 -timeout 60m -v -run 'TestSteps' ./test/scale
+	NODES='$(NODES)' ARRAYS=$(ARRAYS) MONITORS=$(MONITORS) BEAT=$(BEAT) SVG=$(abspath $(SVG)) go test -tags e2e -count=1 -timeout 60m -v -run 'TestSteps' ./test/scale
 
 CONNECTIONS ?= 10000
 STRIPES ?= 5

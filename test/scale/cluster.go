@@ -239,8 +239,8 @@ func (c *cluster) grow(nodes, arrays int) {
 		c.Fatal(err)
 	}
 	c.ids()
-	for c.arrays < arrays {
-		c.record(min(arrays-c.arrays, 25))
+	if n := arrays - c.arrays; n > 0 {
+		c.load(n)
 	}
 	c.exec("ANALYZE")
 }
@@ -295,23 +295,18 @@ func (c *cluster) ids() {
 	}
 }
 
-// record writes the rows of n arrays with two controllers and an exporter each, evenly
-// over all nodes, as one transaction: making so many with the portal would take longer.
+// record writes the rows of n arrays with two controllers and an exporter each, as one
+// transaction, by the transitions with which the portal makes them.
 func (c *cluster) record(n int) {
 	c.Helper()
 	err := c.store.Update(c.Context(), func(tx store.Tx) error {
 		for i := c.arrays; i < c.arrays+n; i++ {
-			k := i % len(c.dns)
-			name := fmt.Sprintf("da%06d", i)
-			da := &vda.DA{ID: store.NewID(), Name: name, Size: size, PhysicalSize: size, CntlrCnt: 2, StripeCount: 1, StripeSizeKB: 64,
-				ClusterSize: vda.ClusterSizeFor(size), Redundancy: 1, MinLegs: 1, Term: 1}
-			da.Conf = vda.Striping{Count: 1, SizeKB: 64}.JSON()
-			bytes := placement.VDSize(da.PhysicalSize, da.ClusterSize, 1, 64<<10)
-			clusters := (bytes + 1<<20 - 1) >> 20
-			d := (k + 2) % len(c.dnIDs) // in another rack than the controllers
-			at := placement.VD{PDID: c.pdIDs[d], DNID: c.dnIDs[d], Clusters: clusters, Size: clusters << 20}
-			_, err := array.Create(tx, da, placement.Columns(bytes, []placement.VD{at}),
-				[]placement.Cntlr{{CNID: c.cnIDs[k], Primary: true}, {CNID: c.cnIDs[(k+1)%len(c.cnIDs)]}})
+			on, name := c.place(i), fmt.Sprintf("da%06d", i)
+			da, bytes, clusters := shape()
+			da.ID, da.Name = store.NewID(), name
+			at := placement.VD{PDID: c.pdIDs[on.dn], DNID: c.dnIDs[on.dn], Clusters: clusters, Size: clusters << 20}
+			_, err := array.Create(tx, &da, placement.Columns(bytes, []placement.VD{at}),
+				[]placement.Cntlr{{CNID: c.cnIDs[on.primary], Primary: true}, {CNID: c.cnIDs[on.secondary]}})
 			if err != nil {
 				return err
 			}

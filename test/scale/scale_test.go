@@ -287,7 +287,7 @@ type step struct {
 
 // TestSteps measures clusters of NODES nodes, one size after the other when there are several, with ARRAYS
 // arrays, or ten per node, under MONITORS monitors. The last one goes through the loss of nodes and a restart
-// of everything. With SVG it draws the curve there.
+// of everything. With SVG it draws the curve there; with BEAT monitors send a heartbeat per that time.
 func TestSteps(t *testing.T) {
 	sizes, monitors := steps(t), given(t, "MONITORS", 2)
 	c := begin(t)
@@ -302,9 +302,7 @@ func TestSteps(t *testing.T) {
 		c.stopMonitors() // rows are written faster without them, and each size shows how long their start takes
 		c.grow(nodes, arrays)
 		t.Logf("%d nodes, %d arrays, %d monitors; recorded in %.1f s", nodes, arrays, monitors, time.Since(begin).Seconds())
-		for range monitors {
-			c.start("vda_monitor", "monitor")
-		}
+		c.startMonitors(monitors)
 		s.start = c.settle()
 		t.Logf("  all is well %.1f s after that", s.start.Seconds())
 		s.sql = c.rest(time.Duration(given(t, "REST", 10)) * time.Second)
@@ -334,6 +332,18 @@ func TestSteps(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
+	}
+}
+
+// startMonitors starts monitors, with a heartbeat per BEAT if that is set.
+func (c *cluster) startMonitors(n int) {
+	c.Helper()
+	var args []string
+	if beat := os.Getenv("BEAT"); beat != "" {
+		args = append(args, "--heartbeat-period", beat)
+	}
+	for range n {
+		c.start("vda_monitor", "monitor", args...)
 	}
 }
 
@@ -451,9 +461,7 @@ func (c *cluster) restart(monitors int) time.Duration {
 	}
 	c.processes = nil
 	c.startPortal()
-	for range monitors {
-		c.start("vda_monitor", "monitor")
-	}
+	c.startMonitors(monitors)
 	told := map[*model]bool{}
 	c.until("each node is told", func() bool {
 		for _, m := range nodes {

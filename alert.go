@@ -24,6 +24,7 @@ const (
 	AlertNoDatabase AlertCode = "database_unreadable"
 	AlertDAError    AlertCode = "da_error"
 	AlertDADegraded AlertCode = "da_degraded"
+	AlertDANotWhole AlertCode = "da_not_whole"
 	AlertNodeDown   AlertCode = "node_down"
 	AlertPDFaulty   AlertCode = "pd_faulty"
 	AlertNoMonitor  AlertCode = "monitor_missing"
@@ -69,6 +70,11 @@ var AlertKinds = []struct {
 		"A mirrored array lacks a leg, so that it tolerates fewer losses than it promises.",
 		"Mend the dn that the leg is on; it is copied to by itself. After `--replace-after` of vda_monitor another leg takes its place, if " +
 			"there is room on a dn that has none of the column."},
+	{AlertDANotWhole, SeverityWarning, "12h", `max by (da) (vda_da_state{state=~"rebuilding|degraded|single|down"}) > 0`,
+		"A mirrored array has lacked a leg for 12 hours, also where it was copied to all the time: a copy does not come to its end, or is lost " +
+			"again and again.",
+		"`vda_cli da get NAME` says how much is left to copy, at which rate, and which leg. `--rebuild-mbps` of the array and the load of " +
+			"hosts bound the rate; `vda_cli event list --name NAME` shows a leg that comes and goes: mend or drain its dn."},
 	{AlertNodeDown, SeverityError, "1m", "max by (kind, node) (1 - vda_node_healthy) > 0 and max by (kind, node) (vda_node_online) == 1 " +
 		"unless on (node) (max by (node) (vda_dn_draining) == 1)",
 		"A dn or cn does not answer, or cannot do its work. Not told of one that an administrator took offline or drains.",

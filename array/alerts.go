@@ -142,12 +142,16 @@ func (f *finder) arrays() error {
 			continue
 		}
 		columns := vda.Columns(of[da.ID])
-		switch state := da.Redundancy.StateOf(columns); state {
-		case "", vda.RedundancyFull, vda.Rebuilding:
-		default:
-			if state == vda.RedundancyDown || !f.wanted(columns) {
-				f.say(vda.AlertDADegraded, "da", da.Name, time.Time{}, "it is %s: its redundancy is %s", state, da.Redundancy)
-			}
+		state := da.Redundancy.StateOf(columns)
+		if state == "" || state == vda.RedundancyFull || state != vda.RedundancyDown && f.wanted(columns) {
+			continue
+		}
+		codes := []vda.AlertCode{vda.AlertDADegraded, vda.AlertDANotWhole}
+		if state == vda.Rebuilding {
+			codes = codes[1:]
+		}
+		for _, code := range codes {
+			f.say(code, "da", da.Name, time.Time{}, "it is %s: its redundancy is %s", state, da.Redundancy)
 		}
 	}
 	return nil

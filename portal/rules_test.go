@@ -42,6 +42,8 @@ var ruleCases = map[vda.AlertCode]struct {
 			{`vda_da_used_bytes{da="da0"}`: "79x300", `vda_da_space_bytes{da="da0"}`: "100x300", `vda_da_thin{da="da0"}`: "1x300"}}},
 	vda.AlertDADegraded: {fires: series{`vda_da_state{da="da0",state="single"}`: "1x300"}, labels: "da: da0",
 		quiet: []series{{`vda_da_state{da="da0",state="rebuilding"}`: "1x300"}, {`vda_da_state{da="da0",state="healthy"}`: "1x300"}}},
+	vda.AlertDANotWhole: {fires: series{`vda_da_state{da="da0",state="degraded"}`: "1x100 0x3000", `vda_da_state{da="da0",state="rebuilding"}`: "0x100 1x3000"},
+		labels: "da: da0", quiet: []series{{`vda_da_state{da="da0",state="healthy"}`: "1x6000"}, {`vda_da_state{da="da0",state="rebuilding"}`: "1x2000 0x4000"}}},
 	vda.AlertNodeDown: {labels: "kind: dn, node: d",
 		fires: series{`vda_node_healthy{kind="dn",node="d"}`: "0x300", `vda_node_online{kind="dn",node="d"}`: "1x300",
 			`vda_dn_draining{node="d"}`: "0x300"},

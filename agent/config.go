@@ -17,6 +17,9 @@ import (
 	"github.com/virtual-disk-array/vda/member"
 )
 
+// maxRebuildMB is the largest bound of what is copied, in MiB per second, as of an array.
+const maxRebuildMB = 1 << 20
+
 // Config of an agent.
 type Config struct {
 	// Flags say where the agent serves gRPC.
@@ -42,6 +45,9 @@ type Config struct {
 	ForgetVersions bool
 	// Member says who the agent is; its folder is that of the name tls in StateDir.
 	Member member.Flags
+	// RebuildMB is how many MiB per second a controller node's data plane copies at most to legs of
+	// all mirrors together, repairs and compares, beside the bound of each array. 0: no bound.
+	RebuildMB uint32
 	// AioDirs are the absolute paths of the folders below which a disk node's
 	// aio pds may lie. Default: /dev and the folder disks in StateDir.
 	AioDirs []string
@@ -76,6 +82,8 @@ func (c *Config) Validate() error {
 		return fmt.Errorf("sock-wait %v must not be negative", c.SocketWait)
 	case c.DiskErrorHold < 0:
 		return fmt.Errorf("disk-error-hold %v must not be negative", c.DiskErrorHold)
+	case c.RebuildMB > maxRebuildMB:
+		return fmt.Errorf("rebuild-mbps %d must be a number of MiB per second, 1 to %d, or 0 for no bound", c.RebuildMB, maxRebuildMB)
 	case c.PlaneUnit != "" && !unitName.MatchString(c.PlaneUnit):
 		return fmt.Errorf("data-plane-unit %q must be the name of a unit of systemd, such as vda-dn-tgt.service", c.PlaneUnit)
 	}

@@ -87,6 +87,10 @@ func (f *flags) add(fs *pflag.FlagSet) {
 	}
 	fs.StringVar(&f.transport, "transport-conf", "{}",
 		"`JSON` of parameters of nvmf_create_transport, for a data plane that has no TCP transport yet")
+	if f.app.Kind == "cn" {
+		fs.Uint32Var(&c.RebuildMB, "rebuild-mbps", 0, "at most `N` MiB per second copied to legs of mirrors, repaired and compared, of all "+
+			"arrays whose primary is here together, beside --rebuild-mbps of each array; 0 is no bound")
+	}
 	fs.StringVar(&c.StateDir, "state-dir", "",
 		fmt.Sprintf("`DIR` for what the agent must remember (default /var/lib/vda/%s-PORT)", f.app.Name))
 	fs.BoolVar(&c.ForgetVersions, "forget-versions", false, "instead of serving, forget the version and terms in --state-dir, "+

@@ -400,6 +400,9 @@ func (p *Plane) prepare(ctx context.Context, id string) (string, error) {
 	p.mu.Unlock()
 	if another {
 		p.newHops(!have)
+		if err := p.boundCopies(ctx); err != nil {
+			return v.Version, err
+		}
 	}
 	if !have {
 		if err := p.probes.NvmfCreateTransport(ctx, p.Driver().Transport(p.cfg.Transport)); err != nil {
@@ -408,6 +411,22 @@ func (p *Plane) prepare(ctx context.Context, id string) (string, error) {
 		p.shortenKeepAlive(ctx)
 	}
 	return v.Version, p.ownNow(ctx)
+}
+
+// boundCopies tells a data plane that has started, or that this agent has not met, how much it
+// may copy to mirrors' legs. One that does not take it is told again with the next look.
+func (p *Plane) boundCopies(ctx context.Context) error {
+	if !p.Driver().Mirrors() {
+		return nil
+	}
+	err := p.probes.VdaMirrorSetOptions(ctx, spdk.MirrorOptions{CopyMB: p.cfg.RebuildMB})
+	if err == nil {
+		return nil
+	}
+	p.mu.Lock()
+	p.driven = ""
+	p.mu.Unlock()
+	return fmt.Errorf("rebuild-mbps %d: %w", p.cfg.RebuildMB, err)
 }
 
 // autoExamines reports that the data plane looks for lvstores on every new

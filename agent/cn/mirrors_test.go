@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -274,6 +275,63 @@ func TestRebuildBound(t *testing.T) {
 	m.spec.Limits = nil
 	m.good(1, m.cntlr(1, 1))
 	is(1, "without the bound", 0)
+}
+
+// TestTheNodesOwnBound: what a node may copy for all arrays together is said to a data plane
+// whenever it has started, also after one call that failed, and taken back by an agent that is
+// started without it. A data plane that cannot mirror is told nothing.
+func TestTheNodesOwnBound(t *testing.T) {
+	t.Run("vda_tgt", func(t *testing.T) { inBubble(t, 1, true, nodesOwnBound) })
+	t.Run("SPDK", func(t *testing.T) { inBubble(t, 1, false, noBoundWithoutMirrors) })
+}
+
+func nodesOwnBound(l *lab) {
+	n := l.cns[0]
+	is := func(when string, want uint32) {
+		l.Helper()
+		planetest.Eventually(l, func() string {
+			if got := n.plane.CopyMB(); got != want {
+				return fmt.Sprintf("%s: all mirrors may copy %d MiB per second, want %d", when, got, want)
+			}
+			return ""
+		})
+	}
+	again := func(mb uint32) {
+		n.stop(l)
+		n.config.RebuildMB = mb
+		n.start(l)
+	}
+	is("without the flag", 0)
+	again(200)
+	is("with it", 200)
+	var failed atomic.Bool
+	n.plane.SetHook(func(method string, a map[string]any) error {
+		if method != "vda_mirror_set_options" || failed.Swap(true) {
+			return nil
+		}
+		return errors.New("no memory")
+	})
+	n.plane.Kill()
+	n.plane.Boot()
+	is("when the data plane has started again", 200)
+	if !failed.Load() {
+		l.Error("no call failed")
+	}
+	again(0)
+	is("without it again", 0)
+}
+
+func noBoundWithoutMirrors(l *lab) {
+	n := l.cns[0]
+	n.plane.SetHook(func(method string, _ map[string]any) error {
+		if method == "vda_mirror_set_options" {
+			l.Error("a data plane that cannot mirror is told what mirrors may copy")
+		}
+		return nil
+	})
+	n.stop(l)
+	n.config.RebuildMB = 200
+	n.start(l)
 }
 
 // TestOldReadsEndBeforeALegIsLost: a primary whose mirrors have no member that is known to be fenced

@@ -60,6 +60,7 @@ type Plane struct {
 	ctrlrs  map[string]*ctrlr
 	raids   map[string]*raid
 	mirrors map[string]*spdk.Mirror
+	copyMB  uint32 // that all of them may copy together per second
 	holds   map[string]*hold
 	news    mirrorNews     // of these
 	pending map[string]int // names of lvols that are being made, while hooks hold that up
@@ -154,7 +155,7 @@ func (p *Plane) Boot() {
 	p.c.mu.Lock()
 	defer p.c.mu.Unlock()
 	p.bdevs, p.ctrlrs, p.raids = map[string]*bdev{}, map[string]*ctrlr{}, map[string]*raid{}
-	p.mirrors, p.pending, p.holds = map[string]*spdk.Mirror{}, map[string]int{}, map[string]*hold{}
+	p.mirrors, p.pending, p.holds, p.copyMB = map[string]*spdk.Mirror{}, map[string]int{}, map[string]*hold{}, 0
 	p.held, p.busy, p.queues = map[string]bool{}, map[string]int{}, map[string][]*byte{}
 	p.fetches = map[string]bool{}
 	p.subs, p.ana = map[string]*subsystem{}, map[string]string{}
@@ -194,6 +195,13 @@ func (p *Plane) SetHook(f func(method string, params map[string]any) error) {
 	p.c.mu.Lock()
 	defer p.c.mu.Unlock()
 	p.hook = f
+}
+
+// CopyMB is how many MiB per second all mirrors of a model may copy together; 0: no bound.
+func (p *Plane) CopyMB() uint32 {
+	p.c.mu.Lock()
+	defer p.c.mu.Unlock()
+	return p.copyMB
 }
 
 // SetLog is what the data plane has logged.

@@ -25,6 +25,10 @@ var mirrorMethods = map[string]handler{
 	}},
 	"vda_mirror_watch": {false, (*Plane).watchMirrors},
 	"vda_mirror_set_options": {true, func(p *Plane, a *params) (any, error) {
+		if a.Name == "" {
+			p.copyMB = a.CopyMB
+			return true, nil
+		}
 		m := p.mirrors[a.Name]
 		if m == nil {
 			return nil, errNoDev

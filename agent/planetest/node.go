@@ -41,6 +41,8 @@ type NodeConfig struct {
 	Connect func() (agent.Client, error)
 	// KeepAlive is agent.Config's.
 	KeepAlive time.Duration
+	// RebuildMB is agent.Config's.
+	RebuildMB uint32
 	// Reach replaces TCP when not nil.
 	Reach func(ctx context.Context, at spdk.TransportID) error
 }
@@ -51,7 +53,7 @@ func Node(t testing.TB, c NodeConfig) *agent.Node {
 	cfg := agent.Config{
 		Socket: c.Socket, Connect: c.Connect, StateDir: c.StateDir, Log: Log(), AioDirs: c.AioDirs, KeepAlive: c.KeepAlive,
 		Address: vda.Listener{TrType: "tcp", TrAddr: "127.0.0.1", AdrFam: "ipv4", TrSvcID: c.Port},
-		Backend: c.Backend, CheckInterval: c.CheckInterval, WatchInterval: 20 * time.Millisecond,
+		Backend: c.Backend, RebuildMB: c.RebuildMB, CheckInterval: c.CheckInterval, WatchInterval: 20 * time.Millisecond,
 	}
 	if cfg.AioDirs == nil {
 		cfg.AioDirs = []string{"/"}

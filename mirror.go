@@ -108,36 +108,42 @@ func (c *Column) Of(r LegRole) (legs []*VD) {
 	return legs
 }
 
+// Copied reports that what a leg lacks is copied to it: to a target, or to a member that broke
+// together with its disk's cache and catches up, without which the others are needed.
+func (v *VD) Copied() bool { return v.Role == Target || v.Role == Member && v.Lack > 0 }
+
 // Usable reports whether a member is well: the data of the column can be read and
 // written.
 func (c *Column) Usable() bool {
 	return left(c.Of(Member), func(v *VD) bool { return !v.Health.Error }) > 0
 }
 
-// Lacks is how many bytes are to be copied to the targets of columns.
+// Lacks is how many bytes are to be copied to legs of columns.
 func Lacks(columns []Column) (bytes uint64) {
 	for i := range columns {
-		for _, v := range columns[i].Of(Target) {
-			bytes += v.Lack
+		for _, v := range columns[i].Legs {
+			if v.Copied() {
+				bytes += v.Lack
+			}
 		}
 	}
 	return bytes
 }
 
-// Progress is how far targets are, all together.
+// Progress is how far legs are that are copied to, all together.
 type Progress struct {
 	Size uint64 // bytes of data that they are to have
 	Lack uint64 // of these, bytes that are to be copied still
 	Rate uint64 // bytes per second by which Lack falls; 0: not known
 }
 
-// ProgressOf is the progress of those of vds that are targets, whose mirrors are among
+// ProgressOf is the progress of those of vds that are copied to, whose mirrors are among
 // mirrors.
 func ProgressOf(vds []VD, mirrors []Mirror) (p Progress) {
 	for i := range vds {
 		v := &vds[i]
 		at := slices.IndexFunc(mirrors, func(m Mirror) bool { return m.ID == v.MirrorID })
-		if v.Role != Target || v.Deleted || at < 0 {
+		if !v.Copied() || v.Deleted || at < 0 {
 			continue
 		}
 		p.Size += mirrors[at].Size

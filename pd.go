@@ -80,7 +80,7 @@ type VD struct {
 	Leaving  bool   // it is deleted when its column has all its members without it
 	Moved    bool   // with Leaving: a user wants it elsewhere, so it does not stay when it is well
 	Epoch    uint64 // counts its admissions; its dn admits the primary of this one only
-	Lack     uint64 // bytes that are to be copied to it, as its primary said last
+	Lack     uint64 // bytes that are to be copied to it, as its primary said last; see Copied
 	CopyRate uint64 // bytes per second by which Lack fell then; 0: not known
 
 	Version uint64

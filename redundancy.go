@@ -1,6 +1,9 @@
 package vda
 
-import "strconv"
+import (
+	"slices"
+	"strconv"
+)
 
 // Redundancy is how many vds hold each block of an array: the legs of a column of
 // its stripe.
@@ -87,12 +90,13 @@ func (r Redundancy) StateOf(columns []Column) RedundancyState {
 
 // rank is where the state of a column stands in redundancyStates.
 func (r Redundancy) rank(c *Column) int {
-	switch well := left(c.Of(Member), func(v *VD) bool { return !v.Health.Error }); {
+	copied := slices.ContainsFunc(c.Legs, (*VD).Copied)
+	switch well := left(c.Of(Member), func(v *VD) bool { return !v.Health.Error && !v.Copied() }); {
 	case well == 0:
 		return 4
 	case well >= int(r):
 		return 0
-	case len(c.Of(Target)) > 0:
+	case copied:
 		return 1
 	case well == 1:
 		return 3

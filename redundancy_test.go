@@ -41,6 +41,7 @@ func TestUsable(t *testing.T) {
 func TestRedundancyState(t *testing.T) {
 	leg := func(idx uint32, r LegRole) VD { return VD{Idx: idx, Role: r} }
 	sick := func(v VD) VD { v.Health.Error = true; return v }
+	behind := func(v VD) VD { v.Lack = 4096; return v }
 	gone := func(v VD) VD { v.Deleted = true; return v }
 	for _, c := range []struct {
 		name string
@@ -57,6 +58,10 @@ func TestRedundancyState(t *testing.T) {
 		{"one of three is left, and one is rebuilt", Mirror3, []VD{leg(0, Member), leg(0, Target), leg(0, Stale)}, Rebuilding},
 		{"a member is not well", Mirror2, []VD{leg(0, Member), sick(leg(0, Member))}, SingleLeg},
 		{"no member is well", Mirror2, []VD{sick(leg(0, Member)), leg(0, Target)}, RedundancyDown},
+		{"a member catches up", Mirror2, []VD{leg(0, Member), behind(leg(0, Member))}, Rebuilding},
+		{"the other is not well", Mirror2, []VD{sick(leg(0, Member)), behind(leg(0, Member))}, RedundancyDown},
+		{"one of three catches up", Mirror3, []VD{leg(0, Member), behind(leg(0, Member)), leg(0, Stale)}, Rebuilding},
+		{"a stale leg lacks much", Mirror2, []VD{leg(0, Member), behind(leg(0, Stale))}, SingleLeg},
 		{"a tombstone does not count", Mirror2, []VD{leg(0, Member), leg(0, Member), gone(leg(0, Member))}, RedundancyFull},
 		{"more than enough", Mirror2, []VD{leg(0, Member), leg(0, Member), leg(0, Target)}, RedundancyFull},
 	} {

@@ -224,7 +224,7 @@ func KeepLegs(tx store.Tx, daID string, which func(*vda.VD) bool) (Plan, error) 
 	if !kept {
 		return nil, nil
 	}
-	l.trim(told)
+	l.trim(told, nil)
 	return l.write()
 }
 

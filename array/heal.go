@@ -121,23 +121,26 @@ func (l *legs) addOne(c *vda.Column, old *vda.VD, n *NewLeg) {
 // TrimLegs has the legs go that an array's mirrors do not need: those that are
 // leaving and those that lost the race to replace them, of a mirror that has all
 // its members without them. A leg goes in two steps: it becomes stale, and when
-// the primary has let go of it a tombstone. The plan is empty when there is nothing
-// to do yet.
-func TrimLegs(tx store.Tx, daID string) (Plan, error) { return Trimmed(daID).one(tx) }
+// the primary has let go of it a tombstone. A member stays while those that are to stay
+// lack what it has: they broke and catch up, by what the database or the primary says; behind
+// are the vds of which the latter does. The plan is empty when there is nothing to do yet.
+func TrimLegs(tx store.Tx, daID string, behind ...string) (Plan, error) {
+	return Trimmed(daID, behind...).one(tx)
+}
 
 // Trimmed is TrimLegs together with others.
-func Trimmed(daID string) LegChange {
+func Trimmed(daID string, behind ...string) LegChange {
 	return LegChange{daID: daID, do: func(l *legs) error {
 		told, err := l.primaryKnows()
 		if err == nil {
-			l.trim(told)
+			l.trim(told, behind)
 		}
 		return err
 	}}
 }
 
 // trim is TrimLegs. told: the primary has carried out what it was told last.
-func (l *legs) trim(told bool) {
+func (l *legs) trim(told bool, behind []string) {
 	for i := range l.columns {
 		c := &l.columns[i]
 		m := l.mirrorOf(c)
@@ -145,8 +148,14 @@ func (l *legs) trim(told bool) {
 			continue
 		}
 		fewer := false
-		for _, v := range l.surplus(c) {
+		lacks := func(v *vda.VD) bool { return v.Copied() || slices.Contains(behind, v.ID) }
+		stay, surplus := l.needed(c)
+		whole := slices.ContainsFunc(stay, func(v *vda.VD) bool { return !lacks(v) })
+		for _, v := range surplus {
 			switch {
+			case v.Role == vda.Member && !whole && !lacks(v): // until then
+				v.Leaving = true
+				l.setLeg(v)
 			case v.Role != vda.Stale:
 				fewer = fewer || v.Role == vda.Member
 				v.Leaving = true
@@ -165,23 +174,32 @@ func (l *legs) trim(told bool) {
 
 // surplus are the legs that a column does not need.
 func (l *legs) surplus(c *vda.Column) []*vda.VD {
-	stay := slices.DeleteFunc(c.Of(vda.Member), func(v *vda.VD) bool { return v.Leaving })
+	_, surplus := l.needed(c)
+	return surplus
+}
+
+// needed are the members that a column is to have, and the legs that it does not need.
+func (l *legs) needed(c *vda.Column) (stay, surplus []*vda.VD) {
+	stay = slices.DeleteFunc(c.Of(vda.Member), func(v *vda.VD) bool { return v.Leaving })
 	need := max(int(l.da.Redundancy), 1)
 	if len(stay) < need {
-		return nil
+		return stay, nil
 	}
 	// Two may have joined at once, or a move was called off while a peer was missing.
 	slices.SortStableFunc(stay, func(a, b *vda.VD) int { return cmp.Compare(ailing(a), ailing(b)) })
 	stay = stay[:need]
-	return slices.DeleteFunc(slices.Clone(c.Legs), func(v *vda.VD) bool { return slices.Contains(stay, v) })
+	return stay, slices.DeleteFunc(slices.Clone(c.Legs), func(v *vda.VD) bool { return slices.Contains(stay, v) })
 }
 
-// ailing is 1 of a vd that is not well, and 0 of others.
-func ailing(v *vda.VD) int {
+// ailing is above 0 of a vd that is not well, or is copied to.
+func ailing(v *vda.VD) (n int) {
 	if v.Health.Error {
-		return 1
+		n++
 	}
-	return 0
+	if v.Copied() {
+		n++
+	}
+	return n
 }
 
 // primaryKnows reports that the array's primary has carried out what it was told

@@ -190,6 +190,7 @@ func (l *legs) setLeg(v *vda.VD) {
 }
 
 func (l *legs) setLack(v *vda.VD, bytes, rate uint64) {
+	v.Lack, v.CopyRate = bytes, rate
 	l.c.then(func() error {
 		l.c.alike.lacks.add(lack{bytes, rate}, v.ID)
 		return nil
@@ -354,7 +355,7 @@ func (l *legs) retire(c *vda.Column) {
 	}
 }
 
-// NoteLack records how much is to be copied to targets, for those who look at it.
+// NoteLack records how much is to be copied to legs, for those who look at it.
 func NoteLack(tx store.Tx, r *LegsReport) error {
 	_, err := Lacking(r).one(tx)
 	return err
@@ -371,6 +372,24 @@ func Lacking(r *LegsReport) LegChange {
 				s := &r.Mirrors[i].Legs[j]
 				if _, v := l.find(s.VDID); v != nil && (v.Lack != s.Lack || v.CopyRate != s.Rate) {
 					l.setLack(v, s.Lack, s.Rate)
+				}
+			}
+		}
+		return nil
+	}}
+}
+
+// CaughtUp records that no member of an array lacks anything, when its primary is on a cn: it
+// says nothing of the array's mirrors, as there is nothing to say.
+func CaughtUp(daID, cnID string) LegChange {
+	return LegChange{daID: daID, void: errVoid, do: func(l *legs) error {
+		if !slices.ContainsFunc(l.cntlrs, func(v vda.Cntlr) bool { return v.Primary && !v.Deleted && v.CNID == cnID }) {
+			return errVoid
+		}
+		for i := range l.columns {
+			for _, v := range l.columns[i].Of(vda.Member) {
+				if v.Lack > 0 {
+					l.setLack(v, 0, 0)
 				}
 			}
 		}
@@ -420,11 +439,11 @@ func Expelled(daID, vdID string, epoch uint64) LegChange {
 // Recover makes a leg that lacks writes the only member of its mirror, when there
 // is no other way to the rest of the data: what was acknowledged and is not on it
 // is lost. All is copied to the other legs again. FailedPrecondition when the leg is a
-// member already.
+// member that lacks nothing.
 func Recover(tx store.Tx, daID, vdID string) (Plan, error) {
 	return changeLeg(tx, daID, vdID, func(l *legs, c *vda.Column, v *vda.VD) error {
 		m := l.mirrorOf(c)
-		if m == nil || v.Role == vda.Member {
+		if m == nil || v.Role == vda.Member && !v.Copied() {
 			return &vda.Error{Kind: vda.FailedPrecondition, Op: "recover", Object: "da " + l.da.Name, Msg: "vd " + vdID + " is a member: " +
 				"it has every write, and nothing is to be recovered from it"}
 		}

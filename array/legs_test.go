@@ -148,7 +148,7 @@ func TestLegs(t *testing.T) {
 		for i := range vds {
 			if len(vds[i].ID) > 1 {
 				vds[i].Role = vda.Member
-				err = errors.Join(err, inner.UpdateVD(&vds[i]))
+				err = errors.Join(err, inner.UpdateVD(&vds[i]), inner.SetVDLack(vds[i].ID, 0, 0))
 			}
 		}
 		return nil, err

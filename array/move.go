@@ -116,6 +116,9 @@ func MovePrimary(tx store.Tx, m Move) (Plan, error) {
 	var fenced []vda.VD
 	for i := range vds {
 		c.updateVD(&vds[i])
+		if vds[i].Role == vda.Member && vds[i].Copied() { // the new primary says it again, if it is so
+			c.then(func() error { return tx.SetVDLack(vds[i].ID, 0, 0) })
+		}
 		if vds[i].Role != vda.Stale { // nobody waits for a dn that lets in nobody anyway
 			fenced = append(fenced, vds[i])
 		}

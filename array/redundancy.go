@@ -98,7 +98,9 @@ func (l *legs) mayBecome(to vda.Redundancy) error {
 
 // stayers are the members of a column that are well and do not leave.
 func stayers(c *vda.Column) []*vda.VD {
-	return slices.DeleteFunc(c.Of(vda.Member), func(v *vda.VD) bool { return v.Leaving || v.Health.Error })
+	stay := slices.DeleteFunc(c.Of(vda.Member), func(v *vda.VD) bool { return v.Leaving || v.Health.Error })
+	slices.SortStableFunc(stay, func(a, b *vda.VD) int { return cmp.Compare(ailing(a), ailing(b)) })
+	return stay
 }
 
 // placeLegs chooses places for the legs that columns lack, when members that have no
@@ -228,7 +230,7 @@ func ChangeRedundancy(tx store.Tx, n NewRedundancy) (Plan, error) {
 		}
 		v.Leaving = true
 	}
-	l.trim(false)
+	l.trim(false, nil)
 	l.changed = true // it remembers what the array promises
 	plan, err := l.write()
 	if err != nil {

@@ -161,3 +161,100 @@ func dropIf(tx store.Tx, f func(v *vda.VD) bool) error {
 	}
 	return err
 }
+
+// TestTrimWaitsForMembersThatCatchUp: of members, one that catches up goes first, and none with
+// all data does while those that are to stay lack some of it, as the database or the primary
+// says.
+func TestTrimWaitsForMembersThatCatchUp(t *testing.T) {
+	lacks := func(bytes uint64, ids ...string) func(store.Tx) error {
+		return func(tx store.Tx) error { return tx.SetVDLacks(ids, bytes, 0) }
+	}
+	ill := func(id string) func(store.Tx) error {
+		return func(tx store.Tx) error { return tx.SetHealth(store.ObjVD, id, vda.Health{Error: true, Msg: "no answer"}) }
+	}
+	narrow := func(tx store.Tx) error {
+		_, err := change(vda.Striped, 0)(storetest.Record(tx))
+		return err
+	}
+	trim := func(behind ...string) func(store.Tx) error {
+		return func(tx store.Tx) error { _, err := array.TrimLegs(tx, "m", behind...); return err }
+	}
+	caughtUp := func(cnID string) func(store.Tx) error {
+		return func(tx store.Tx) error {
+			_, errs, err := array.ChangeManyLegs(tx, []array.LegChange{array.CaughtUp("m", cnID)})
+			return errors.Join(append(errs, err)...)
+		}
+	}
+	leaves := func(tx store.Tx) error {
+		da, err := tx.DA("m")
+		if err != nil {
+			return err
+		}
+		da.Redundancy = vda.Striped
+		return tx.UpdateDA(da)
+	}
+	type step struct {
+		do   func(store.Tx) error
+		want string
+	}
+	for _, c := range []struct {
+		name  string
+		steps []step
+	}{
+		{"the first one catches up", []step{
+			{lacks(4096, "a"), "m0@1 a.0 b.0; m1@1 c.0 d.0"},
+			{narrow, "m0@2 a.1-> b.0; m1@2 c.0 d.1->"},
+		}},
+		{"the one with all data is not well", []step{
+			{lacks(4096, "a"), "m0@1 a.0 b.0; m1@1 c.0 d.0"},
+			{ill("b"), "m0@1 a.0 b.0; m1@1 c.0 d.0"},
+			{narrow, "m0@1 a.0 b.0>; m1@2 c.0 d.1->"},
+			{trim(), "m0@1 a.0 b.0>; m1@2 c.0 d.1->"},
+			{caughtUp(cn(1)), "m0@1 a.0 b.0>; m1@2 c.0 d.1->"}, // which has no primary
+			{trim(), "m0@1 a.0 b.0>; m1@2 c.0 d.1->"},
+			{caughtUp(cn(0)), "m0@1 a.0 b.0>; m1@2 c.0 d.1->"},
+			{trim(), "m0@2 a.0 b.1->; m1@2 c.0 d.1->"},
+		}},
+		{"the primary says so", []step{
+			{leaves, "m0@1 a.0 b.0; m1@1 c.0 d.0"},
+			{trim("a"), "m0@1 a.0 b.0>; m1@2 c.0 d.1->"},
+			{trim("a"), "m0@1 a.0 b.0>; m1@2 c.0 d.1->"},
+			{trim(), "m0@2 a.0 b.1->; m1@2 c.0 d.1->"},
+		}},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			db := newCluster(t)
+			db.update(insertMirrored)
+			for i, s := range c.steps {
+				db.update(s.do)
+				if err := db.View(t.Context(), func(tx store.Reader) error {
+					got, err := legsText(tx)
+					if got != s.want {
+						t.Errorf("step %d: %q, want %q", i, got, s.want)
+					}
+					return err
+				}); err != nil {
+					t.Fatal(err)
+				}
+			}
+		})
+	}
+}
+
+// TestAMoveForgetsWhoCatchesUp: the next primary says it again, if it is so.
+func TestAMoveForgetsWhoCatchesUp(t *testing.T) {
+	c := newCluster(t)
+	c.update(insertMirrored)
+	c.update(func(tx store.Tx) error { return tx.SetVDLacks([]string{"a"}, 4096, 0) })
+	c.update(func(tx store.Tx) error {
+		_, err := array.MovePrimary(tx, array.Move{DAID: "m", Term: 5, To: "m-s"})
+		return err
+	})
+	c.update(func(tx store.Tx) error {
+		v, err := tx.VD("a")
+		if err == nil && v.Copied() {
+			t.Errorf("%d bytes are lacking", v.Lack)
+		}
+		return err
+	})
+}

@@ -169,14 +169,14 @@ func (m *Monitor) watchHeal(ctx context.Context) {
 
 func (m *Monitor) heal(ctx context.Context, memory map[string]*legMemory) error {
 	ctx = rpc.WithRequestID(ctx, rpc.NewRequestID())
-	legs, err := m.legViews(ctx, memory)
+	legs, behind, err := m.legViews(ctx, memory)
 	if err != nil || len(legs) == 0 {
 		return err
 	}
 	p := PlanHeal(&m.cfg.Timing, time.Now(), legs)
 	var changes []array.LegChange
 	for _, id := range p.Trim {
-		changes = append(changes, array.Trimmed(id))
+		changes = append(changes, array.Trimmed(id, behind[id]...))
 	}
 	m.changeManyLegs(ctx, changes)
 	changes = nil
@@ -226,13 +226,13 @@ func (m *Monitor) replaceLegs(ctx context.Context, away []LegView) error {
 	return nil
 }
 
-// legViews are the legs that this monitor has to look after.
-func (m *Monitor) legViews(ctx context.Context, memory map[string]*legMemory) ([]LegView, error) {
+// legViews are the legs that this monitor has to look after, and by array the vds of which
+// its primary does not say that they have all.
+func (m *Monitor) legViews(ctx context.Context, memory map[string]*legMemory) (legs []LegView, behind map[string][]string, err error) {
 	ctx, cancel := context.WithTimeout(ctx, m.cfg.Timing.StaleAfter)
 	defer cancel()
-	var legs []LegView
-	err := m.cfg.Store.View(ctx, func(tx store.Reader) error {
-		legs = nil
+	err = m.cfg.Store.View(ctx, func(tx store.Reader) error {
+		legs, behind = nil, map[string][]string{}
 		rows, err := tx.UnsettledLegs()
 		if err != nil {
 			return err
@@ -260,7 +260,7 @@ func (m *Monitor) legViews(ctx context.Context, memory map[string]*legMemory) ([
 				continue
 			}
 			if says[n] == nil {
-				says[n] = n.saysOfLegs()
+				says[n] = n.saysOfLegs(behind)
 			}
 			if dns[v.DNID] == nil {
 				if dns[v.DNID], err = tx.DN(v.DNID); err != nil {
@@ -276,7 +276,7 @@ func (m *Monitor) legViews(ctx context.Context, memory map[string]*legMemory) ([
 			delete(memory, id)
 		}
 	}
-	return legs, err
+	return legs, behind, err
 }
 
 // legView is how a leg stands, of which its primary said says.
@@ -332,16 +332,21 @@ func (m *Monitor) mine(id string) *node {
 	return m.nodes[id]
 }
 
-// saysOfLegs is what the primaries on the node said last of their legs, by vd.
-func (n *node) saysOfLegs() map[string]array.LegReport {
+// saysOfLegs is what the primaries on the node said last of their legs, by vd. It adds to behind,
+// by array, those that lack something.
+func (n *node) saysOfLegs(behind map[string][]string) map[string]array.LegReport {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	says := map[string]array.LegReport{}
 	for _, r := range n.legs {
 		for i := range r.Mirrors {
 			for _, l := range r.Mirrors[i].Legs {
-				if _, is := says[l.VDID]; !is {
-					says[l.VDID] = l
+				if _, is := says[l.VDID]; is {
+					continue
+				}
+				says[l.VDID] = l
+				if !l.Connected || l.Lack > 0 {
+					behind[r.DAID] = append(behind[r.DAID], l.VDID)
 				}
 			}
 		}

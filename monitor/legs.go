@@ -3,6 +3,7 @@ package monitor
 import (
 	"context"
 	"fmt"
+	"maps"
 	"slices"
 	"time"
 
@@ -19,7 +20,8 @@ import (
 // it has come at once, and the monitor that watches the cn decides.
 
 // lackPeriod is how often the database learns how much is to be copied still, and
-// urgentLackPeriod while a decision is due for which I/O waits.
+// urgentLackPeriod while a decision is due for which I/O waits. That something is to be
+// copied at all it learns at once: a member that catches up may not be left alone.
 const (
 	lackPeriod       = 3 * time.Second
 	urgentLackPeriod = 4 * lackPeriod
@@ -71,7 +73,9 @@ func (n *node) settleLegs(ctx context.Context) {
 	if slices.ContainsFunc(reports, urgent) {
 		period = urgentLackPeriod
 	}
-	note := time.Since(n.lackNoted) >= period && len(reports) > 0
+	now := behindIn(reports)
+	sooner := n.behind != nil && slices.ContainsFunc(slices.Collect(maps.Keys(now)), func(id string) bool { return !n.behind[id] })
+	note := sooner || time.Since(n.lackNoted) >= period && n.hasLacksLocked()
 	if note {
 		n.lackNoted = time.Now()
 	}
@@ -100,10 +104,57 @@ func (n *node) settleLegs(ctx context.Context) {
 			scrubs = append(scrubs, func(tx store.Tx) (array.Plan, error) { return nil, array.NoteScrub(tx, r) })
 		}
 	}
-	ok = n.m.changeManyLegs(ctx, changes) && ok
-	if n.m.changeLegs(ctx, scrubs) && ok {
-		n.noted = noted
+	was, err := n.behindBefore(ctx)
+	for id := range was {
+		if noted[id] == "" {
+			changes = append(changes, array.CaughtUp(id, n.id))
+		}
 	}
+	ok = n.m.changeManyLegs(ctx, changes) && ok
+	if n.m.changeLegs(ctx, scrubs) && ok && err == nil {
+		n.noted = noted
+		n.mu.Lock()
+		n.behind = now
+		n.mu.Unlock()
+	}
+}
+
+// hasLacksLocked reports that there is something to be noted of what legs lack. n.mu is held.
+func (n *node) hasLacksLocked() bool {
+	return len(n.legs) > 0 || n.kind == vda.ControllerNode && (n.behind == nil || len(n.behind) > 0)
+}
+
+// behindBefore are the arrays of this node's primaries that have, as far as the database knows,
+// members which lack something.
+func (n *node) behindBefore(ctx context.Context) (was map[string]bool, err error) {
+	n.mu.Lock()
+	was = n.behind
+	n.mu.Unlock()
+	if was != nil {
+		return was, nil
+	}
+	err = n.m.cfg.Store.View(ctx, func(tx store.Reader) error {
+		vds, err := tx.BehindOnCN(n.id)
+		was = map[string]bool{}
+		for i := range vds {
+			was[vds[i].DAID] = true
+		}
+		return err
+	})
+	return was, err
+}
+
+// behindIn are the arrays some of whose legs lack something.
+func behindIn(reports []*array.LegsReport) map[string]bool {
+	behind := map[string]bool{}
+	for _, r := range reports {
+		for i := range r.Mirrors {
+			if slices.ContainsFunc(r.Mirrors[i].Legs, func(l array.LegReport) bool { return l.Lack > 0 }) {
+				behind[r.DAID] = true
+			}
+		}
+	}
+	return behind
 }
 
 // changeLegs carries out transitions of legs, on a picture that is not stale, and

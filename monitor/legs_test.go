@@ -130,3 +130,71 @@ func TestLegsAreSettled(t *testing.T) {
 		is("gen 4: a member 0, b target 3")
 	})
 }
+
+// TestMembersThatCatchUp: that a member has something copied to it is in the database at once,
+// so that nobody leaves it alone meanwhile; and that it lacks nothing any more, also when no
+// monitor was there to hear of it.
+func TestMembersThatCatchUp(t *testing.T) {
+	inBubble(t, func(r *rig) {
+		r.within(10*time.Second, "the pd is up", func() bool { d := r.dn(0); return d.Applied == d.Version })
+		da := r.addMirrored()
+		lack := func() (b uint64) {
+			r.update(func(tx store.Tx) error {
+				v, err := tx.VD("b")
+				if err == nil {
+					b = v.Lack
+				}
+				return err
+			})
+			return b
+		}
+		legs := func(want string) {
+			t.Helper()
+			r.within(20*time.Second, want, func() bool { sql, _ := r.legs(da); return sql == want })
+		}
+		say := func(bytes uint64) { // during a scrub, which is noted every few seconds
+			r.agents.Agent("cn0").Mirror(&apiv1.MirrorState{MirrorId: "mirror", DaId: da.ID, Term: 1, Gen: 1, Legs: []*apiv1.LegState{
+				{VdId: "a", Connected: true}, {VdId: "b", LackBytes: bytes, Connected: bytes == 0}},
+				Scrub: &apiv1.ScrubState{State: "running"}})
+		}
+		legs("gen 1: a member 0, b member 0")
+		for i := range 4 {
+			say(0)
+			r.within(10*time.Second, "nothing is lacking", func() bool { return lack() == 0 })
+			time.Sleep(lackPeriod + time.Duration(i)*lackPeriod/4)
+			say(1 << 19)
+			r.within(time.Second, "what is lacking is in SQL", func() bool { return lack() == 1<<19 })
+		}
+		r.update(func(tx store.Tx) error { // a user has it narrowed
+			v, err := tx.VD("a")
+			if err != nil {
+				return err
+			}
+			v.Leaving = true
+			row, err := tx.DA(da.ID)
+			if err != nil {
+				return err
+			}
+			row.Redundancy = vda.Striped
+			return errors.Join(tx.UpdateVD(v), tx.UpdateDA(row))
+		})
+		time.Sleep(time.Minute)
+		legs("gen 1: a member 0, b member 0")
+		r.agents.Agent("cn0").Mirror()
+		r.within(10*time.Second, "nothing is lacking", func() bool { return lack() == 0 })
+		legs("gen 2: a stale 1, b member 0")
+	})
+	inEmptyBubble(t, func(r *rig) {
+		stop := r.monitor()
+		r.within(10*time.Second, "the pd is up", func() bool { d := r.dn(0); return d.Applied == d.Version })
+		r.addMirrored()
+		stop()
+		r.update(func(tx store.Tx) error { return tx.SetVDLack("b", 4096, 0) })
+		defer r.monitor()()
+		r.within(time.Minute, "nothing is lacking", func() bool {
+			var v *vda.VD
+			err := r.store.Store.View(r.Context(), func(tx store.Reader) (err error) { v, err = tx.VD("b"); return err })
+			return err == nil && v.Lack == 0
+		})
+	})
+}

@@ -53,6 +53,8 @@ type node struct {
 	lackNoted time.Time // when NoteLack ran last
 	// What it noted then, by array; settleLegs's own, of which one runs at a time.
 	noted map[string]string
+	// The arrays whose legs lacked something then; nil: the database may say so of others too.
+	behind map[string]bool
 
 	// What the last reply said of clones, and noteClones of the time before; cloning is
 	// whether one is under way.
@@ -277,7 +279,7 @@ func (n *node) handle(ctx context.Context, running *sync.WaitGroup, ev Event) {
 func (n *node) startSettling(ctx context.Context, running *sync.WaitGroup) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	if n.down || n.settling || len(n.legs) == 0 {
+	if n.down || n.settling || !n.hasLacksLocked() {
 		return
 	}
 	n.settling = true

@@ -72,11 +72,11 @@ func recoverable(tx store.Reader, da *vda.DA, vdID string) (*vda.VD, error) {
 			continue
 		}
 		v := c.Legs[at]
-		if v.Role == vda.Member {
+		if v.Role == vda.Member && !v.Copied() {
 			return nil, no("vd %s has all data of its column; the array goes on when it is back, and needs no recovery", v.ID)
 		}
 		for _, other := range c.Of(vda.Member) {
-			if !other.Health.Error {
+			if other != v && !other.Health.Error && !other.Copied() {
 				return nil, no("vd %s of the same column has all data and is well; the array goes on with that", other.ID)
 			}
 		}
@@ -99,7 +99,7 @@ func fit(tx store.Reader, da *vda.DA, c *vda.Column, v *vda.VD) error {
 		return err
 	}
 	for i := range mirrors {
-		if m := &mirrors[i]; m.ID == v.MirrorID && v.Lack >= m.Size {
+		if m := &mirrors[i]; m.ID == v.MirrorID && v.Role != vda.Member && v.Lack >= m.Size {
 			return no("vd %s has none of the data: it was made to take another's place, and nothing had been copied to it", v.ID)
 		}
 	}

@@ -396,3 +396,32 @@ func TestRecoverDa(t *testing.T) {
 		t.Errorf("the log does not say it: %s", s)
 	}
 }
+
+// TestRecoverAMemberThatCatchesUp: a member that had broken and lacks what the others have is
+// shown as copied to, and the array can go on with it when they are lost.
+func TestRecoverAMemberThatCatchesUp(t *testing.T) {
+	c := portaltest.New(t)
+	client := c.Client()
+	c.Populate(client, 2, 1)
+	c.CanMirror()
+	must[*apiv1.CreateDaReply](t)(client.CreateDa(ctx, &apiv1.CreateDaRequest{DaName: "da0", DaSize: 1 << 20, Redundancy: "mirror:2"}))
+	vds := getDa(t, client).GrpMsgList[0].VdMsgList
+	good, behind := vds[0], vds[1]
+	must[struct{}](t)(struct{}{}, c.Store.Update(ctx, func(tx store.Tx) error { return tx.SetVDLack(behind.VdId, 1<<20, 0) }))
+	da := getDa(t, client)
+	if v := da.GrpMsgList[0].VdMsgList[1]; da.RedundancyState != "rebuilding" || v.Role != "member" || v.LackBytes != 1<<20 || da.LackBytes != 1<<20 {
+		t.Errorf("while it catches up: %s, lacking %d, %v", da.RedundancyState, da.LackBytes, v)
+	}
+	recover := func(vd string) error {
+		_, err := client.RecoverDa(ctx, &apiv1.RecoverDaRequest{DaName: "da0", VdId: vd, AcceptDataLoss: true})
+		return err
+	}
+	refusal(t, recover(behind.VdId), codes.FailedPrecondition, 8, good.VdId, "is well")
+	c.Agent(good.DnName).Ail(good.VdId, "its disk is gone")
+	must[*apiv1.SyncupDnReply](t)(client.SyncupDn(ctx, &apiv1.SyncupDnRequest{DnName: good.DnName}))
+	refusal(t, recover(good.VdId), codes.FailedPrecondition, 8, good.VdId, "all data")
+	r := must[*apiv1.RecoverDaReply](t)(client.RecoverDa(ctx, &apiv1.RecoverDaRequest{DaName: "da0", VdId: behind.VdId, AcceptDataLoss: true}))
+	if !strings.Contains(r.ReplyInfo.ReplyMsg, "in 1048576 bytes it has older data") || r.DaMsg.RedundancyState != "single" {
+		t.Errorf("recovered: %v", r)
+	}
+}

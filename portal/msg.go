@@ -377,7 +377,7 @@ func vdMsg(n *names, vd *vda.VD) (*apiv1.VdMsg, error) {
 	h := seen(vd.Health, dependency{"pd " + pd.Name, pd.Health}, dependency{"dn " + dn.Name, dn.Health})
 	msg := &apiv1.VdMsg{VdId: vd.ID, GrpIdx: vd.GrpIdx, VdIdx: vd.Idx, Size: vd.Size, DnName: dn.Name, PdName: pd.Name,
 		Error: h.error, ErrorMsg: h.msg, ErrorTime: h.time, Role: roleOf(vd), Leaving: vd.Leaving || vd.Deleted}
-	if vd.Role != vda.Member {
+	if vd.Role != vda.Member || vd.Copied() {
 		msg.LackBytes = vd.Lack
 	}
 	mirrors, err := n.mirrors(vd.DAID)

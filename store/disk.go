@@ -221,6 +221,11 @@ func (t *sqlReader) UnsettledLegs() ([]vda.VD, error) {
 	return listRows(t, &vdTable, unsettled+" ORDER BY da_id, grp_idx, idx, id")
 }
 
+func (t *sqlReader) BehindOnCN(cnID string) ([]vda.VD, error) {
+	return listRows(t.unlocked(), &vdTable, "role = 0 AND lack_bytes > 0 AND deleted = FALSE AND da_id IN (SELECT da_id FROM vda_cntlr "+
+		"WHERE cn_id = ? AND is_primary = TRUE AND deleted = FALSE) ORDER BY da_id, grp_idx, idx, id", cnID)
+}
+
 // onDraining is a vd on a dn or pd that is being drained. A UNION is found by indexes;
 // an OR has every database read all vds.
 const onDraining = "pd_id IN (SELECT id FROM vda_pd WHERE drain = TRUE UNION " +

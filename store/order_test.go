@@ -18,7 +18,7 @@ func TestRecorderKnowsEveryMethod(t *testing.T) {
 		"CntlrsOfDAs": true,
 		"NodeNames":   true, "DAsOnNode": true, "NodeStates": true, "DNsByID": true, "CNsByID": true, "SomePDs": true, "SomeCNs": true,
 		"DAsOnCN": true, "PeersOnCN": true, "SnapsOnCN": true, "ExpsOnCN": true, "GrpsOnCN": true, "VDsOnCN": true,
-		"MirrorsOnCN": true, "ESsOnCN": true, "TermsOnDN": true,
+		"BehindOnCN": true, "MirrorsOnCN": true, "ESsOnCN": true, "TermsOnDN": true,
 		"SuspectDAs": true, "CountDAs": true,
 		"ListEvents": true, "LastEvent": true, "Record": true, "DeleteOldEvents": true,
 		"BeatMonitor": true, "LastBeat": true, "Alerts": true, "UpsertAlert": true, "DeleteAlert": true, "DeleteMonitor": true,

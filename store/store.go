@@ -130,6 +130,9 @@ type Reader interface {
 	// UnsettledLegs returns the legs that are not members, or are to leave, or are in
 	// error, of all arrays, by array, GrpIdx and Idx, without tombstones; nothing is locked.
 	UnsettledLegs() ([]vda.VD, error)
+	// BehindOnCN returns the members that lack something, by what was noted last, of the arrays
+	// whose primary is on a cn, likewise.
+	BehindOnCN(cnID string) ([]vda.VD, error)
 
 	// TrashedVDs returns the vds of arrays that have a Purge, likewise, by array.
 	TrashedVDs() ([]vda.VD, error)

@@ -277,6 +277,34 @@ func TestRebuildBound(t *testing.T) {
 	is(1, "without the bound", 0)
 }
 
+// TestMembersThatCatchUpAreReported: monitors hear of a member that lacks something as of a leg
+// that is copied to, until it lacks nothing.
+func TestMembersThatCatchUpAreReported(t *testing.T) {
+	inMirrorBubble(t, 1, func(m *mirrorLab) {
+		vd := m.mirrors[0].Legs[1].Vd.VdId
+		for _, step := range []struct {
+			bytes uint64
+			want  string
+		}{{0, ""}, {1 << 22, "LEG_ROLE_MEMBER false false 4194304"}, {0, ""}} {
+			m.cns[0].plane.CatchUp("vda-vd-"+vd+"n1", step.bytes)
+			m.reports(0, func(all []*apiv1.MirrorState) string {
+				said := ""
+				for _, s := range all {
+					for _, l := range s.Legs {
+						if l.VdId == vd {
+							said = fmt.Sprint(l.Role, " ", l.Connected, l.Lost, l.LackBytes)
+						}
+					}
+				}
+				if said != step.want {
+					return fmt.Sprintf("lacking %d bytes: %q, want %q", step.bytes, said, step.want)
+				}
+				return ""
+			})
+		}
+	})
+}
+
 // TestTheNodesOwnBound: what a node may copy for all arrays together is said to a data plane
 // whenever it has started, also after one call that failed, and taken back by an agent that is
 // started without it. A data plane that cannot mirror is told nothing.

@@ -280,6 +280,9 @@ func mirrorState(c *apiv1.CntlrSpec, m *apiv1.MirrorSpec, s *spdk.Mirror) *apiv1
 		default:
 			out.Connected = have.Connected || !have.Lost && (have.Role == spdk.MirrorTarget || have.Role == spdk.MirrorJoining)
 			out.Lost, out.Ready, out.LackBytes, out.Why = have.Lost, have.Ready, have.Lack, have.Why
+			if have.CatchingUp { // what legs may differ in is copied to it
+				out.LackBytes = max(s.Repair, 1)
+			}
 			switch have.Role {
 			case spdk.MirrorMember:
 				out.Role = apiv1.LegRole_LEG_ROLE_MEMBER

@@ -176,6 +176,20 @@ func (p *Plane) Unread(why string) {
 	}
 }
 
+// CatchUp has the members on a bdev lack so many bytes of what the others have, until it is called with 0.
+func (p *Plane) CatchUp(bdev string, bytes uint64) {
+	p.c.mu.Lock()
+	defer p.c.mu.Unlock()
+	for _, m := range p.mirrors {
+		for i := range m.Legs {
+			if l := &m.Legs[i]; l.Bdev == bdev && l.Role == spdk.MirrorMember {
+				l.CatchingUp, m.Repair = bytes > 0, bytes
+				m.Changes++
+			}
+		}
+	}
+}
+
 func (p *Plane) getMirrors(a *params) (any, error) {
 	list := []*spdk.Mirror{}
 	for _, m := range p.mirrors {
@@ -265,7 +279,7 @@ func (p *Plane) lookAt(m *spdk.Mirror) *spdk.Mirror {
 		if b := p.bdevs[l.Bdev]; b != nil && l.Role != spdk.MirrorAbsent {
 			b.claimed = true
 		}
-		l.Connected, l.Ready = l.Role == spdk.MirrorMember && !l.Lost, l.Role == spdk.MirrorJoining
+		l.Connected, l.Ready = l.Role == spdk.MirrorMember && !l.Lost && !l.CatchingUp, l.Role == spdk.MirrorJoining
 		m.Online = m.Online && !l.Lost
 	}
 	m.Assembled = m.Assembled || m.Online // no lost member keeps labels from being written

@@ -58,7 +58,11 @@ func (m *Mirror) Set(ctx context.Context, term, gen uint64, legs []LegConfig) er
 	}
 	m.carryLocked(nil)
 	if err != nil {
-		return fmt.Errorf("mirror %q: %w: %w", m.conf.Name, err, syscall.EINVAL)
+		errno := syscall.EINVAL
+		if errors.Is(err, core.ErrCatchingUp) {
+			errno = syscall.EBUSY
+		}
+		return fmt.Errorf("mirror %q: %w: %w", m.conf.Name, err, errno)
 	}
 	m.resumeLost(ctx)
 	m.enter(nil, func(*core.Core) { m.grow() })

@@ -113,6 +113,7 @@ const (
 	NoJoining                // D ⊇ S: a target is reported ready before labels have it joining
 	ClearWhileAbsent         // M5: bits are cleared while a leg is absent
 	NoCopy                   // a leg that is back is taken for one that lacks nothing
+	LastCatchesUp            // members that catch up may do without those that have all writes
 )
 
 func (c *Config) fill() {

@@ -99,6 +99,22 @@ func TestOrders(t *testing.T) {
 			m.p.pending = nil
 			m.crash()
 		}},
+		{"an array is narrowed to a leg that catches up", core.LastCatchesUp, func(m *model) {
+			for r := range uint64(regions) { // more than are repaired at once
+				m.write(7 + r*(region/block))
+			}
+			m.alone = true // SQL does not drop the leg
+			m.powerCut(0)
+			m.resumed(0)
+			if !m.leg(0).CatchingUp {
+				m.fail("a leg that has lost its cache does not catch up: %v", status(m.p.c))
+			}
+			m.narrow(0)
+			m.alone = false
+			for r := range uint64(regions) {
+				m.read(7 + r*(region/block))
+			}
+		}},
 	} {
 		t.Run(o.name, func(t *testing.T) {
 			for _, breach := range []core.Breach{core.Nothing, o.breach} {

@@ -1,11 +1,15 @@
 package core
 
 import (
+	"errors"
 	"fmt"
 	"slices"
 
 	"github.com/virtual-disk-array/vda/module/mirror/label"
 )
+
+// ErrCatchingUp says that members cannot do without others yet.
+var ErrCatchingUp = errors.New("members that catch up")
 
 // labelRound is a label on its way to all legs that are attached.
 type labelRound struct {
@@ -105,12 +109,13 @@ func (l *leg) detached() leg {
 
 // Set says what SQL has made of the mirror. It refuses what does not follow from
 // what the core knows: another term, a gen that is past, a member that is not in
-// D, or a set without a member that answers.
+// D, or a set without a member that answers. It is ErrCatchingUp when those that are to stay
+// lack writes that only others have.
 func (c *Core) Set(term, gen uint64, legs []LegSpec) error {
 	if err := c.inOrder(term, gen, legs); err != nil {
 		return err
 	}
-	answers := false
+	answers, whole := false, false
 	for _, s := range legs {
 		i, known := c.Find(s.VD)
 		if s.Role == Member && (!known || c.legs[i].role < Joining) {
@@ -120,10 +125,16 @@ func (c *Core) Set(term, gen uint64, legs []LegSpec) error {
 			}
 			return fmt.Errorf("%v cannot be a member: it is %v here and may lack writes; it can once it is ready", s.leg(), role)
 		}
-		answers = answers || s.Role == Member && !c.legs[i].lost
+		if s.Role == Member && !c.legs[i].lost {
+			answers, whole = true, whole || !c.catch.Has(i)
+		}
 	}
-	if gen > c.cfg.Gen && !answers {
+	switch {
+	case gen == c.cfg.Gen:
+	case !answers:
 		return fmt.Errorf("gen %d leaves no member that answers; one that is connected must stay", gen)
+	case !whole && c.cfg.Break != LastCatchesUp:
+		return fmt.Errorf("gen %d leaves only %w: one that has all writes must stay until they have them too", gen, ErrCatchingUp)
 	}
 	c.changes++
 	for i := range c.legs {

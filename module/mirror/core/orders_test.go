@@ -1,6 +1,7 @@
 package core_test
 
 import (
+	"errors"
 	"fmt"
 	"maps"
 	"slices"
@@ -54,6 +55,44 @@ func (m *model) dropped(i int) {
 func (m *model) rejoined(i int) {
 	m.rows[i].disk.up = true
 	m.until("the leg is a member again", func() bool { return m.rows[i].role == core.Member && m.online() })
+}
+
+// resumed has leg i break, and return before SQL drops it.
+func (m *model) resumed(i int) {
+	m.rows[i].disk.broken = true
+	m.write(9)
+	m.until("the leg is lost", func() bool { return m.leg(i).Lost && len(m.p.pending) == 0 })
+	if m.wrong != "" {
+		return
+	}
+	d := m.rows[i].disk
+	d.broken = false
+	d.epoch++
+	at, _ := m.p.c.Find(d.vd)
+	m.p.admits[int(at)] = d.epoch
+	has, _ := d.found()
+	if err := m.p.c.Resume(at, has, d.boot()); err != nil {
+		m.fail("resume: %v", err)
+	}
+	m.take()
+}
+
+// narrow has SQL leave the mirror one member, when the primary takes that.
+func (m *model) narrow(to int) {
+	for i, r := range m.rows {
+		if i != to {
+			r.role = core.Absent
+		}
+	}
+	m.gen++
+	m.until("the primary does without the others", func() bool {
+		err := m.p.c.Set(m.term, m.gen, m.specs())
+		if err != nil && !errors.Is(err, core.ErrCatchingUp) {
+			m.fail("set: %v", err)
+		}
+		m.take()
+		return err == nil
+	})
 }
 
 // ready has leg i return and lack nothing; SQL makes it no member yet.

@@ -145,7 +145,7 @@ func (a API) VdaMirrorCreate(ctx context.Context, p MirrorCreate) (*Mirror, erro
 // are there: targets are attached, and lost members resume. It may be repeated
 // as legs come back. -19 (IsNoSuchDevice): create it. -22 when the set does not
 // follow from what the mirror knows; it is as before then. -16 when legs are
-// busy, and -5 when a mirror that was not assembled cannot be now: call again,
+// busy, or those that are to stay catch up, and -5 when a mirror that was not assembled cannot be now: call again,
 // when a leg is back or after a second.
 func (a API) VdaMirrorSet(ctx context.Context, p MirrorSet) (*Mirror, error) {
 	return ask[*Mirror](ctx, a, "vda_mirror_set", p)

@@ -17,9 +17,10 @@ import (
 // Set says what the control plane has made of the mirror, and connects to legs
 // whose bdevs are there: targets are attached, and members that were lost resume.
 // It may be called again with the same set, as legs come back. EINVAL leaves the
-// mirror as it was; EBUSY says that requests on former connections have not ended
-// yet, and EIO that a mirror that was not assembled cannot be now: call again.
-// What a leg lacks to be connected is in the status.
+// mirror as it was. EBUSY says that members that are to stay catch up, and the mirror is
+// as it was, or that requests on former connections have not ended yet; EIO that a mirror
+// that was not assembled cannot be now: call again. What a leg lacks to be connected is in
+// the status.
 func (m *Mirror) Set(ctx context.Context, term, gen uint64, legs []LegConfig) error {
 	if err := checkLegs(m.conf.Name, legs); err != nil {
 		return err

@@ -170,7 +170,9 @@ func TestTrimWaitsForMembersThatCatchUp(t *testing.T) {
 		return func(tx store.Tx) error { return tx.SetVDLacks(ids, bytes, 0) }
 	}
 	ill := func(id string) func(store.Tx) error {
-		return func(tx store.Tx) error { return tx.SetHealth(store.ObjVD, id, vda.Health{Error: true, Msg: "no answer"}) }
+		return func(tx store.Tx) error {
+			return tx.SetHealth(store.ObjVD, id, vda.Health{Error: true, Msg: "no answer"})
+		}
 	}
 	narrow := func(tx store.Tx) error {
 		_, err := change(vda.Striped, 0)(storetest.Record(tx))

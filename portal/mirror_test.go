@@ -409,7 +409,8 @@ func TestRecoverAMemberThatCatchesUp(t *testing.T) {
 	good, behind := vds[0], vds[1]
 	must[struct{}](t)(struct{}{}, c.Store.Update(ctx, func(tx store.Tx) error { return tx.SetVDLack(behind.VdId, 1<<20, 0) }))
 	da := getDa(t, client)
-	if v := da.GrpMsgList[0].VdMsgList[1]; da.RedundancyState != "rebuilding" || v.Role != "member" || v.LackBytes != 1<<20 || da.LackBytes != 1<<20 {
+	v := da.GrpMsgList[0].VdMsgList[1]
+	if da.RedundancyState != "rebuilding" || v.Role != "member" || v.LackBytes != 1<<20 || da.LackBytes != 1<<20 {
 		t.Errorf("while it catches up: %s, lacking %d, %v", da.RedundancyState, da.LackBytes, v)
 	}
 	recover := func(vd string) error {

@@ -5,7 +5,9 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"log/slog"
 	"sort"
+	"strings"
 	"syscall"
 
 	"github.com/virtual-disk-array/vda/spdk/jsonrpc"
@@ -167,7 +169,11 @@ func (t *Target) lookup(name string) (jsonrpc.Method, *jsonrpc.Error) {
 		t.log.Debug("JSON-RPC", "method", name, "params", string(params))
 		result, err := m.call(ctx, t, params)
 		if err != nil {
-			t.log.Info("JSON-RPC refused", "method", name, "params", string(params), "err", err)
+			level := slog.LevelInfo
+			if strings.Contains(name, "_get_") { // agents ask for much by name, to learn that it is not there
+				level = slog.LevelDebug
+			}
+			t.log.Log(ctx, level, "JSON-RPC refused", "method", name, "params", string(params), "err", err)
 		}
 		return result, err
 	}}, nil

@@ -40,8 +40,9 @@
 // # Several monitors
 //
 // Any number may run. Each changes a beat of its own in SQL every Refresh, and
-// the nodes belong to those whose beat changes, by rendezvous hashing. A
-// monitor whose beat does not get through stops to act after StaleAfter; the
+// the nodes belong to those whose beat changes, by rendezvous hashing. One that
+// has been held up for a quarter of the time has half of a share, then a quarter, until it
+// is well for two minutes (share.go). A monitor whose beat does not get through stops to act after StaleAfter; the
 // others take its nodes after Lease, which is longer. One that stalls and
 // wakes up finds its picture stale and does nothing until it has a new one.
 // Should two act on one node for a moment, when one has joined, then no harm

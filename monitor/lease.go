@@ -28,6 +28,11 @@ type sighting struct {
 	beat  uint64
 	at    time.Time // when it changed, by our clock
 	since time.Time // when the row was new; zero: it was there before us
+
+	weighed  bool // halvings holds what counts now
+	halvings int
+	says     int // what its row says
+	saidAt   time.Time
 }
 
 func newRoster(self string, lease, overlap time.Duration) *roster {
@@ -79,13 +84,14 @@ func (r *roster) mayAct(now time.Time, rows int) bool {
 }
 
 // owner is the monitor that a node belongs to: the one of the highest hash of
-// both (rendezvous hashing). When a monitor goes, only its nodes move. Pure.
-func owner(monitors []string, node string) string {
+// both (rendezvous hashing), scaled by shares. When a monitor goes, only its nodes
+// move, and when its share becomes another, only nodes from it or to it. Pure.
+func owner(monitors []share, node string) string {
 	best, at := uint64(0), ""
 	for _, m := range monitors {
-		sum := sha256.Sum256([]byte(m + "/" + node))
-		if h := binary.BigEndian.Uint64(sum[:8]); at == "" || h > best || h == best && m < at {
-			best, at = h, m
+		sum := sha256.Sum256([]byte(m.id + "/" + node))
+		if h := scaled(binary.BigEndian.Uint64(sum[:8]), m.halvings); at == "" || h > best || h == best && m.id < at {
+			best, at = h, m.id
 		}
 	}
 	return at

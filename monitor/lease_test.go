@@ -10,7 +10,7 @@ import (
 )
 
 func TestOwner(t *testing.T) {
-	monitors := []string{"m0", "m1", "m2", "m3"}
+	monitors := []share{{id: "m0"}, {id: "m1"}, {id: "m2"}, {id: "m3"}}
 	count := map[string]int{}
 	moved := 0
 	const nodes = 4000
@@ -25,13 +25,13 @@ func TestOwner(t *testing.T) {
 				t.Fatalf("%s moved from %s, which is alive, to %s", id, before, after)
 			}
 		}
-		if o := owner([]string{"m3", "m1", "m0", "m2"}, id); o != before {
+		if o := owner([]share{{id: "m3"}, {id: "m1"}, {id: "m0"}, {id: "m2"}}, id); o != before {
 			t.Fatalf("the order of monitors matters: %s, %s", o, before)
 		}
 	}
 	for _, m := range monitors {
-		if n := count[m]; n < nodes/5 || n > nodes/3 {
-			t.Errorf("%s has %d of %d nodes", m, n, nodes)
+		if n := count[m.id]; n < nodes/5 || n > nodes/3 {
+			t.Errorf("%s has %d of %d nodes", m.id, n, nodes)
 		}
 	}
 	if moved != count["m3"] {

@@ -30,6 +30,7 @@ type Monitor struct {
 
 	self    string
 	roster  *roster      // Run's own
+	pace    pace         // likewise
 	started time.Time    // what picture times count from, so that they are monotonic
 	fresh   atomic.Int64 // when the picture was read, nanoseconds after started; 0: never
 
@@ -48,7 +49,7 @@ type Monitor struct {
 	all     map[string]vda.At    // all nodes, by id
 	cluster string
 	peers   []string // where other live monitors serve
-	shares  []string // the monitors that shared the nodes when owners were computed
+	shares  []share  // of the monitors that shared the nodes when owners were computed
 	owners  map[string]string
 	// alerting: this one of the monitors looks for what is wrong.
 	alerting bool
@@ -144,7 +145,7 @@ type picture struct {
 	cluster string
 	dns     []store.NodeState
 	cns     []store.NodeState
-	alive   []string // monitors that share the nodes; none: too early to say
+	alive   []share  // monitors that share the nodes; none: too early to say
 	peers   []string // where the others of them serve
 }
 
@@ -154,12 +155,20 @@ func (m *Monitor) look(ctx context.Context) (*picture, error) {
 	// The time before our beat: others count our lease from a later one.
 	p := &picture{at: time.Now()}
 	joins := false
+	pace := m.pace
+	other := pace.look(p.at, m.pulse.heldUp(p.at))
 	err := m.cfg.Store.Update(ctx, func(tx store.Tx) (err error) {
 		joins, err = tx.BeatMonitor(m.self, m.cfg.Name)
+		if err == nil && (joins || other) {
+			err = tx.SetMonitorHalvings(m.self, pace.halvings)
+		}
 		return err
 	})
 	if err != nil {
 		return nil, err
+	}
+	if m.pace = pace; other {
+		m.log.Info("this monitor's share of the nodes becomes another, by how much it is held up", "halvings", pace.halvings)
 	}
 	if joins {
 		m.roster.join(p.at)
@@ -181,9 +190,11 @@ func (m *Monitor) look(ctx context.Context) (*picture, error) {
 	if err != nil {
 		return nil, err
 	}
-	alive, dead := m.roster.observe(time.Now(), monitors)
+	now := time.Now()
+	alive, dead := m.roster.observe(now, monitors)
+	shares := m.roster.weigh(now, monitors, alive)
 	if m.roster.mayAct(p.at, len(monitors)) {
-		p.alive = alive
+		p.alive = shares
 	}
 	for _, o := range monitors {
 		if o.ID != m.self && slices.Contains(alive, o.ID) && isAddress(o.Name) {

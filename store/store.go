@@ -324,6 +324,8 @@ type Tx interface {
 	// BeatMonitor adds one to a monitor's Beat; new says that it had no row
 	// and has one now.
 	BeatMonitor(id, name string) (new bool, err error)
+	// SetMonitorHalvings writes a monitor's Halvings.
+	SetMonitorHalvings(id string, n int) error
 	DeleteMonitor(id string) error
 
 	// UpsertAlert raises an alert, or replaces the text of one that is raised; new says that
@@ -376,6 +378,9 @@ type Monitor struct {
 	ID   string // of the process, new at each start
 	Name string // where it serves
 	Beat uint64
+	// Halvings says by how many halvings its share of the nodes is smaller than that of
+	// others, because it is slow; -1: it does not say, as a monitor of before.
+	Halvings int
 }
 
 // Object is a kind of object that has a Health.

@@ -357,7 +357,7 @@ func testText(t *testing.T, s *suite) {
 }
 
 func testMonitors(t *testing.T, s *suite) {
-	m := store.Monitor{ID: store.NewID(), Name: "192.168.0.12:9620"}
+	m := store.Monitor{ID: store.NewID(), Name: "192.168.0.12:9620", Halvings: -1}
 	beat := func(wantNew bool) {
 		t.Helper()
 		s.update(t, func(tx store.Tx) error {
@@ -388,6 +388,10 @@ func testMonitors(t *testing.T, s *suite) {
 	beat(false)
 	m.Beat = 3
 	same(t, "third beat", row(), m)
+	s.update(t, func(tx store.Tx) error { return tx.SetMonitorHalvings(m.ID, 2) })
+	m.Halvings = 2
+	same(t, "slow", row(), m)
+	s.refused(t, vda.NotFound, func(tx store.Tx) error { return tx.SetMonitorHalvings(store.NewID(), 2) })
 	s.update(t, func(tx store.Tx) error { return tx.DeleteMonitor(m.ID) })
 	same(t, "deleted", row(), store.Monitor{})
 	s.refused(t, vda.NotFound, func(tx store.Tx) error { return tx.DeleteMonitor(m.ID) })

@@ -190,6 +190,7 @@ func migrateColumns(t *testing.T, uri string, raw func(q string)) {
 	raw("ALTER TABLE vda_vd DROP COLUMN copy_rate")
 	raw("ALTER TABLE vda_vd DROP COLUMN applied")
 	raw("ALTER TABLE vda_cntlr DROP COLUMN applied")
+	raw("ALTER TABLE vda_monitor DROP COLUMN halvings")
 	for _, table := range []string{"vda_user", "vda_token", "vda_member", "vda_security"} {
 		raw("DROP TABLE " + table)
 	}

@@ -37,6 +37,7 @@ type lab struct {
 	c     *planetest.Cluster
 	plane *planetest.Plane
 	dir   string
+	check time.Duration // planetest.NodeConfig.CheckInterval
 	a     *dn.Agent
 }
 
@@ -68,7 +69,8 @@ func inBubble(t *testing.T, test func(l *lab)) {
 
 func (l *lab) start() {
 	l.Helper()
-	c := planetest.NodeConfig{Kind: "dn", Socket: l.plane.Socket, Port: "4420", StateDir: l.dir, OpenRaw: l.c.OpenRaw, Disks: l.c.Machine()}
+	c := planetest.NodeConfig{Kind: "dn", Socket: l.plane.Socket, Port: "4420", StateDir: l.dir, OpenRaw: l.c.OpenRaw, Disks: l.c.Machine(),
+		CheckInterval: l.check}
 	if c.Socket == "" {
 		c.Socket, c.Connect = "none", func() (agent.Client, error) { return l.plane.Direct(), nil }
 	}

@@ -82,7 +82,7 @@ func TestFullDiskIsShownUntilThereIsSpace(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		t.Cleanup(func() { time.Sleep(time.Minute) })
-		l := &lab{T: t, c: planetest.NewCluster(), dir: t.TempDir()}
+		l := &lab{T: t, c: planetest.NewCluster(), dir: t.TempDir(), check: 3 * time.Second} // as agents have it: minutes pass
 		l.plane = l.c.Place("dn0", true)
 		l.plane.Boot()
 		l.start()

@@ -46,7 +46,7 @@ func TestSourcesOfClonesGo(t *testing.T) {
 				Asked: time.Now()}))
 		})
 		r.hearsOfTerms(clone.ID, from.ID)
-		time.Sleep(time.Hour)
+		time.Sleep(array.CloneSnapGrace + 2*time.Minute) // long after a snapshot that nothing needs would have gone
 		if n := left(); n != 2 {
 			t.Fatalf("while it is copied, there are %d of an exporter and a snapshot", n)
 		}

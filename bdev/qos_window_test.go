@@ -60,7 +60,7 @@ var measures = []measure{
 // limits change or the hosts have rested before, and while they want more than they get, none lets more than 5 % too
 // little through that another does not hold back. What is let through, and when, is seen where it passes.
 func TestQoSInAnyTenSeconds(t *testing.T) {
-	for seed := range uint64(16) {
+	for seed := range uint64(qosSeeds) {
 		t.Run(fmt.Sprint("seed ", seed), func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) { anyTenSeconds(t, rand.New(rand.NewPCG(seed, 13))) })
 		})

@@ -12,11 +12,11 @@ import (
 )
 
 // TestManyArraysOnOneDeadNode has all primaries of VDA_SCALE arrays (default
-// 130) on one cn and kills it. It prints when the first, the half and the last
+// many) on one cn and kills it. It prints when the first, the half and the last
 // exporter were served again. Where VDA_SCALE asks for a figure, 30 s is the
 // limit; without it other tests run beside this one.
 func TestManyArraysOnOneDeadNode(t *testing.T) {
-	arrays, scale := scaled(t, 130)
+	arrays, scale := scaled(t, many)
 	_, uri := dbtest.Postgres(t)
 	c := begin(t, uri, 0)
 	made := time.Now()

@@ -165,9 +165,9 @@ func (l *load) write(w int64) {
 	}
 }
 
-// breathe has a writer rest for as long as its last I/O took, but for no longer than a
-// disk's: hosts that never rest leave the nodes under test no time of a small machine.
-func breathe(took time.Duration) { time.Sleep(min(took, 2*time.Millisecond)) }
+// breathe has a writer rest for twice as long as its last I/O took, but not for long: hosts
+// that never rest leave the nodes under test no time of a small machine.
+func breathe(took time.Duration) { time.Sleep(min(2*took, 20*time.Millisecond)) }
 
 // goesOn waits until every writer has done blocks that it began from now on: what
 // was on its way meanwhile has come to its end, and pause knows of it.

@@ -7,6 +7,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/virtual-disk-array/vda/agent/planetest"
 	apiv1 "github.com/virtual-disk-array/vda/api/v1"
@@ -49,6 +50,7 @@ func (d *redo) start() {
 			}
 			binary.LittleEndian.PutUint64(buf, n)
 			prefer := []host.ANAState{host.ANAOptimized, host.ANANonOptimized}[n%2]
+			begin := time.Now()
 			for i, m := range paths {
 				if err := m.do(prefer, func(ctx context.Context, p *host.Namespace) error { return p.WriteAt(ctx, buf, 0) }); err != nil {
 					d.Errorf("number %d to array %d: %v", n, i, err)
@@ -56,6 +58,7 @@ func (d *redo) start() {
 				}
 			}
 			d.acked.Store(n)
+			breathe(time.Since(begin))
 		}
 	})
 }

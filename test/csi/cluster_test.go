@@ -212,7 +212,8 @@ type service interface {
 // startAgent starts the agent, with what it has kept.
 func (s *server) startAgent(lis net.Listener) {
 	s.Helper()
-	node := planetest.Node(s, planetest.NodeConfig{Kind: s.kind, Socket: s.socket, Port: s.port, StateDir: s.state, KeepAlive: unhurried})
+	node := planetest.Node(s, planetest.NodeConfig{Kind: s.kind, Socket: s.socket, Port: s.port, StateDir: s.state, KeepAlive: unhurried,
+		CheckInterval: 500 * time.Millisecond}) // not all the time: agents and data planes would be busy with little else
 	var svc service
 	var err error
 	if s.kind == "dn" {

@@ -13,6 +13,9 @@ import (
 	"github.com/virtual-disk-array/vda/test/verdict"
 )
 
+// thinMiB is the size of the volume that an emulated processor writes and checks over and over.
+const thinMiB = 32
+
 // TestLinuxHostOnDataPlane drives vda_tgt alone with Linux's NVMe/TCP driver:
 // discovery and its event, and a thin volume under verified I/O and discard,
 // without and with digests.
@@ -29,7 +32,7 @@ func TestLinuxHostOnDataPlane(plain *testing.T) {
 	rpc("nvmf_create_transport", `{"trtype":"TCP"}`)
 	rpc("bdev_malloc_create", `{"name":"Malloc0","block_size":4096,"num_blocks":65536}`)
 	rpc("bdev_lvol_create_lvstore", `{"bdev_name":"Malloc0","lvs_name":"lvs","cluster_sz":1048576}`)
-	rpc("bdev_lvol_create", `{"lvs_name":"lvs","lvol_name":"thin","size_in_mib":64,"thin_provision":true}`)
+	rpc("bdev_lvol_create", `{"lvs_name":"lvs","lvol_name":"thin","size_in_mib":`+fmt.Sprint(thinMiB)+`,"thin_provision":true}`)
 	export := func(nqn, bdev string) {
 		t.Helper()
 		rpc("nvmf_create_subsystem", `{"nqn":"`+nqn+`","allow_any_host":true,"serial_number":"S","model_number":"M"}`)
@@ -107,14 +110,14 @@ chmod 755 /tmp/event.sh; setsid busybox uevent /tmp/event.sh > /dev/null 2>&1 < 
 			"--verify=crc32c --verify_fatal=1 --verify_backlog=256")
 		r.run("host0", "fio --name=w --filename="+dev+" --rw=write --bs=128k --size=100% --iodepth=8 --ioengine=libaio --direct=1 "+
 			"--verify=crc32c --verify_fatal=1")
-		if got := allocated(); got != 64 {
-			t.Errorf("the written thin volume has %d clusters, want 64", got)
+		if got := allocated(); got != thinMiB {
+			t.Errorf("the written thin volume has %d clusters, want %d", got, thinMiB)
 		}
 		r.run("host0", "blkdiscard "+dev)
 		if got := allocated(); got != 0 {
 			t.Errorf("after blkdiscard the thin volume has %d clusters", got)
 		}
-		r.run("host0", "cmp -n 67108864 "+dev+" /dev/zero")
+		r.run("host0", fmt.Sprintf("cmp -n %d %s /dev/zero", thinMiB<<20, dev))
 		r.run("host0", "nvme disconnect -n "+first+" > /dev/null")
 		fmt.Printf("thin volume under fio --verify and blkdiscard, digests %q: %.1f s\n", digests, time.Since(begin).Seconds())
 	}
@@ -139,7 +142,7 @@ func nvmeCLI(t *verdict.T, r *rack, nqn string, connect func() string) {
 		}
 	}
 	shows("id-ctrl "+dev, `subnqn\s*: `+nqn, `oncs\s*: 0xad`, `fuses\s*: 0x1`, `kas\s*: 10`)
-	shows("id-ns "+dev, `nsze\s*: 0x4000`, `nuse\s*: 0\b`, `nsfeat\s*: 0x11`, `npdg\s*: 255`, `rescap\s*: 0xfe`, `lbads:12`)
+	shows("id-ns "+dev, fmt.Sprintf(`nsze\s*: %#x\b`, thinMiB<<20/4096), `nuse\s*: 0\b`, `nsfeat\s*: 0x11`, `npdg\s*: 255`, `rescap\s*: 0xfe`, `lbads:12`)
 	shows("ns-descs "+dev, `(?i)uuid`, `(?i)nguid`)
 	shows("list-subsys", nqn, `tcp`, `live`)
 	shows("smart-log "+dev, `critical_warning\s*: 0`, `temperature\s*: (25|77)`, `available_spare\s*: 100%`, `media_errors\s*: 0`)

@@ -214,7 +214,9 @@ func (r *rack) run(host, script string) string {
 // waitFor runs a script on a host until it succeeds.
 func (r *rack) waitFor(host, script string, limit time.Duration) string {
 	r.t.Helper()
-	for deadline := time.Now().Add(limit); ; time.Sleep(100 * time.Millisecond) {
+	// The longer it takes, the less often it is asked for: what is waited for needs the processor, too.
+	begin := time.Now()
+	for deadline := begin.Add(limit); ; time.Sleep(min(max(100*time.Millisecond, time.Since(begin)/10), time.Second)) {
 		res := r.try(host, script)
 		if res.Code == 0 {
 			return string(res.Stdout)

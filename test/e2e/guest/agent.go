@@ -115,7 +115,9 @@ func (a *agent) exec(ctx context.Context, stdin []byte, argv ...string) (Result,
 	if err := a.call("guest-exec", args, &started); err != nil {
 		return Result{}, err
 	}
-	for pause := 2 * time.Millisecond; ; pause = min(2*pause, 20*time.Millisecond) {
+	// A command that has run for seconds is asked about less often: each answer is emulated.
+	begin := time.Now()
+	for pause := 2 * time.Millisecond; ; pause = min(2*pause, max(20*time.Millisecond, time.Since(begin)/20), 250*time.Millisecond) {
 		var status struct {
 			Exited           bool
 			Exitcode, Signal int

@@ -8,8 +8,10 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"syscall"
+	"time"
 
 	"github.com/google/uuid"
 )
@@ -39,7 +41,8 @@ type Config struct {
 type Guest struct {
 	cfg    Config
 	qemu   *exec.Cmd
-	exited <-chan struct{} // closed when QEMU has ended
+	exited <-chan struct{} // closed when QEMU has ended, and end says how
+	end    *error
 	agent  *agent
 }
 
@@ -88,17 +91,25 @@ func Boot(ctx context.Context, cfg Config) (*Guest, error) {
 	var console strings.Builder
 	cmd.Stdout, cmd.Stderr = &console, &console
 	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
-	if err := cmd.Start(); err != nil {
-		return nil, fmt.Errorf("start guest %s: %w", cfg.Name, err)
-	}
 	bootCtx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
-	exited := make(chan struct{})
+	started, exited, end := make(chan error), make(chan struct{}), new(error)
 	go func() {
-		err := cmd.Wait()
-		cancel(fmt.Errorf("QEMU ended: %v: %s", err, console.String()))
+		runtime.LockOSThread() // the signal comes when the thread ends that has started it
+		defer runtime.UnlockOSThread()
+		err := cmd.Start()
+		started <- err
+		if err != nil {
+			return
+		}
+		err = cmd.Wait()
+		*end = fmt.Errorf("QEMU ended: %v: %s", err, console.String())
+		cancel(*end)
 		close(exited)
 	}()
+	if err := <-started; err != nil {
+		return nil, fmt.Errorf("start guest %s: %w", cfg.Name, err)
+	}
 	a, err := dialAgent(bootCtx, socket)
 	if err != nil {
 		if cause := context.Cause(bootCtx); cause != nil {
@@ -108,7 +119,7 @@ func Boot(ctx context.Context, cfg Config) (*Guest, error) {
 		<-exited
 		return nil, fmt.Errorf("boot guest %s: %w", cfg.Name, err)
 	}
-	return &Guest{cfg: cfg, qemu: cmd, exited: exited, agent: a}, nil
+	return &Guest{cfg: cfg, qemu: cmd, exited: exited, end: end, agent: a}, nil
 }
 
 // Restart boots a guest again that has rebooted or switched itself off: it waits for
@@ -130,7 +141,15 @@ func (g *Guest) Restart(ctx context.Context) error {
 
 // Run runs a shell script in the guest.
 func (g *Guest) Run(ctx context.Context, script string) (Result, error) {
-	return g.agent.exec(ctx, nil, "/bin/bash", "-c", script)
+	r, err := g.agent.exec(ctx, nil, "/bin/bash", "-c", script)
+	if err != nil && ctx.Err() == nil {
+		select {
+		case <-g.exited:
+			err = fmt.Errorf("%w; %w", err, *g.end)
+		case <-time.After(time.Second): // it goes on
+		}
+	}
+	return r, err
 }
 
 // Name is the guest's host name.

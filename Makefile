@@ -4,6 +4,8 @@ SHELL := /bin/bash
 
 BINARIES := vda_portal vda_monitor vda_dn_agent vda_cn_agent vda_tgt vda_rpc vda_db vda_cli vda_csi vda_sandbox
 export CGO_ENABLED ?= 0
+# As the programs are built, so that what tests and checks build is built once.
+export GOFLAGS ?= -trimpath
 # What --version says; the commit is recorded by Go itself, or is COMMIT=.
 VERSION ?= $(shell git describe --tags --match 'v*' 2>/dev/null || echo devel)
 STAMP := -X github.com/virtual-disk-array/vda/program.version=$(VERSION) -X github.com/virtual-disk-array/vda/program.commit=$(COMMIT)

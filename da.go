@@ -25,6 +25,7 @@ type DA struct {
 	Source       CloneSource
 	AutoGrow     AutoGrow
 	StaysThin    bool // it is thin, whatever it has bought since
+	Reservations bool // hosts may make NVMe reservations, which hold by all its controllers
 
 	Term uint64 // number of the primary's term; only grows
 	// Moving is when the primary of Term was chosen, while it has not served yet; zero once

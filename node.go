@@ -119,11 +119,31 @@ type CN struct {
 	PrimaryCount uint32 // of them primary
 	Mirrors      bool   // its data plane can mirror, as its agent said last
 	Auth         bool   // it can have hosts authenticate, likewise
+	Reserves     bool   // hosts' reservations hold by it and others of an array, likewise
 	Drain        CNDrain
 }
 
 // OnSPDK reports that the cn's data plane is SPDK, as far as its monitor has heard.
 func (c *CN) OnSPDK() bool { return !c.Mirrors && c.DataPlaneVersion != "" }
+
+// Carries reports that a controller of an array may be on the cn, as far as its monitor has
+// heard.
+func (c *CN) Carries(da *DA) bool {
+	return (c.Mirrors || !da.NeedsVDATgt()) && (c.Reserves || !da.Reservations)
+}
+
+// NotReserving says why hosts' reservations do not hold by the cn, in words; "" when they do.
+func (c *CN) NotReserving() string {
+	switch {
+	case c.Reserves:
+		return ""
+	case c.DataPlaneVersion == "":
+		return "vda_monitor has not heard yet whether reservations hold by it"
+	case c.OnSPDK():
+		return "its data plane is " + c.DataPlaneVersion + ", whose reservations are one controller's alone; run vda_tgt there"
+	}
+	return "its vda_tgt or vda_cn_agent is of an earlier release, which knows no reservations of arrays; update both"
+}
 
 // CNDrain is what is to leave a cn. The values are those in SQL.
 type CNDrain int

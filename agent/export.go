@@ -33,6 +33,9 @@ type Export struct {
 	Single bool
 	// Settle is plane.Namespace's.
 	Settle func(ctx context.Context, bdev string) error
+	// Reservations are what it has to do with an array's, where the data plane can; zero:
+	// nothing.
+	Reservations spdk.NvmfReservations
 }
 
 // Ensure makes the calls that are missing for e. A host that is not admitted any
@@ -83,6 +86,11 @@ func (p *Plane) ensure(ctx context.Context, inv *Inventory, e Export) error {
 	if err := p.ShutOut(ctx, sub, e.Hosts); err != nil {
 		return err
 	}
+	// Behind those that are shut out, some of which may have forwarded commands until now;
+	// before the namespace, which comes with its reservation, and before forwarders are let in.
+	if err := p.setReservations(ctx, sub, e.Reservations); err != nil {
+		return err
+	}
 	open, err := p.closeListeners(ctx, sub)
 	if err != nil {
 		return err
@@ -105,6 +113,18 @@ func (p *Plane) ensure(ctx context.Context, inv *Inventory, e Export) error {
 		Listen: func(ctx context.Context, state string) error { return p.openListener(ctx, e.NQN, state) },
 		SetANA: func(ctx context.Context) error { return p.SetANA(ctx, e.NQN, e.ANAState) },
 	})
+}
+
+// setReservations makes what a subsystem has to do with reservations what it should be.
+func (p *Plane) setReservations(ctx context.Context, sub *spdk.NvmfSubsystem, want spdk.NvmfReservations) error {
+	var have spdk.NvmfReservations
+	if sub.Reservations != nil {
+		have = *sub.Reservations
+	}
+	if have.ID == want.ID && have.Offered == want.Offered && slices.Equal(have.Forwarders, want.Forwarders) {
+		return nil
+	}
+	return p.Driver().SetReservations(ctx, sub.NQN, want)
 }
 
 // admit adds the hosts that are missing, and has those prove themselves that were

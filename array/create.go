@@ -36,8 +36,8 @@ func (c *Change) create(da *vda.DA, columns []placement.Column, cntlrs []placeme
 	c.addGroup(da, 0, columns, &plan)
 	for i, at := range cntlrs {
 		v := &vda.Cntlr{ID: store.NewID(), DAID: da.ID, CNID: at.CNID, Idx: uint32(i), Primary: at.Primary}
-		if da.NeedsVDATgt() {
-			c.canMirror(at.CNID)
+		if da.NeedsVDATgt() || da.Reservations {
+			c.carries(da, at.CNID)
 		}
 		c.insertCntlr(v)
 		plan.addCntlr(v)
@@ -48,12 +48,20 @@ func (c *Change) create(da *vda.DA, columns []placement.Column, cntlrs []placeme
 	return plan, c.Write()
 }
 
-// canMirror looks again whether a cn can mirror when it is its turn; ErrStale when it
-// cannot any more.
-func (c *Change) canMirror(cnID string) {
+// carries looks again whether a cn can have a controller of an array when it is its turn;
+// ErrStale when it cannot any more.
+func (c *Change) carries(da *vda.DA, cnID string) {
+	c.still(cnID, func(cn *vda.CN) bool { return cn.Carries(da) })
+}
+
+// canMirror looks likewise whether a cn can mirror.
+func (c *Change) canMirror(cnID string) { c.still(cnID, func(cn *vda.CN) bool { return cn.Mirrors }) }
+
+// still looks at a cn again when it is its turn; ErrStale when it is not fit any more.
+func (c *Change) still(cnID string, fit func(*vda.CN) bool) {
 	c.At(CN(cnID), func() error {
 		cn, err := c.tx.CN(cnID)
-		if err == nil && !cn.Mirrors {
+		if err == nil && !fit(cn) {
 			return ErrStale
 		}
 		return stale(err)

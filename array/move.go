@@ -41,7 +41,14 @@ func PlannedMove(tx store.Reader, daID, toCN string) (Move, error) {
 		return Move{}, refused(da, "it has one controller only")
 	}
 	for _, c := range all {
+		why := ""
+		if da.Reservations {
+			why = c.cn.NotReserving()
+		}
 		switch {
+		case why != "" && toCN == "":
+		case why != "" && toCN == c.CNID:
+			return Move{}, refused(da, "its reservations would not hold by cn %s: %s", c.cn.Name, why)
 		case toCN == "" && !c.cn.Health.Error && !c.Health.Error, toCN == c.CNID && !c.cn.Health.Error:
 			return Move{DAID: da.ID, Term: da.Term, To: c.ID, Planned: true}, nil
 		case toCN == c.CNID:
@@ -128,11 +135,31 @@ func MovePrimary(tx store.Tx, m Move) (Plan, error) {
 	if err != nil {
 		return nil, err
 	}
+	if err := mayReserve(tx, da, cntlrs, m.To); err != nil {
+		return nil, err
+	}
 	if err := c.promote(m, da, slices.Clone(cntlrs), &plan); err != nil {
 		return nil, err
 	}
 	c.then(func() error { return tx.Record(moveEvent(tx, m, da, cntlrs)) })
 	return plan, c.Write()
+}
+
+// mayReserve refuses a primary that would not know of what hosts have reserved.
+func mayReserve(tx store.Tx, da *vda.DA, cntlrs []vda.Cntlr, to string) error {
+	for i := range cntlrs {
+		if !da.Reservations || cntlrs[i].ID != to {
+			continue
+		}
+		cn, err := tx.Unlocked().CN(cntlrs[i].CNID)
+		if err != nil {
+			return err
+		}
+		if why := cn.NotReserving(); why != "" {
+			return refused(da, "its reservations would not hold by cn %s: %s", cn.Name, why)
+		}
+	}
+	return nil
 }
 
 // moveEvent says why an array gets another primary. cntlrs are as they were.

@@ -67,7 +67,7 @@ func lookAt(tx store.Reader, daID, cntlrID string) (*eviction, error) {
 }
 
 // carries reports whether a cn can have a controller of the array.
-func (e *eviction) carries(cn *vda.CN) bool { return cn.Mirrors || !e.da.NeedsVDATgt() }
+func (e *eviction) carries(cn *vda.CN) bool { return cn.Carries(e.da) }
 
 // placeAnother is the cn for one more controller, "" for none. That of a mirrored
 // array needs a data plane that can mirror.

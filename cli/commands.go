@@ -224,7 +224,9 @@ var commands = []command{
 			{name: "redundancy", def: "none", values: []string{"none", "mirror:2", "mirror:3"},
 				usage: "`REDUNDANCY` of the array: none, mirror:2 or mirror:3, which keep each block on 2 or 3 disk nodes"},
 			{name: "min-legs", def: "1", min: 1,
-				usage: "`N` legs with all data that the cluster leaves each mirror at least; I/O waits rather than go on with less"}},
+				usage: "`N` legs with all data that the cluster leaves each mirror at least; I/O waits rather than go on with less"},
+			{name: "reservations", syntax: onOff, usage: "hosts may make NVMe reservations, which hold by all controllers of the array; these " +
+				"stay on nodes that run vda_tgt. No reservations when not given"}},
 			with(autoGrow("; not at all when not given", "; 20 when not given"), limits(", as when not given")...)...), newTags...)},
 	{noun: "da", verb: "delete", method: "DeleteDa", wait: &deletedDa,
 		short: "Remove a disk array without exporters and snapshots, and all data on it",
@@ -264,7 +266,9 @@ var commands = []command{
 				usage: "`REDUNDANCY` from now on: none, mirror:2 or mirror:3; unchanged when not given"},
 			{name: "min-legs", min: 1, usage: "`N` legs with all data that the cluster leaves each mirror at least; unchanged when " +
 				"not given, " +
-				"or as many as there are"}},
+				"or as many as there are"},
+			{name: "reservations", syntax: onOff, usage: "hosts may make NVMe reservations, which hold by all controllers; =false ends " +
+				"those that there are at once; unchanged when not given"}},
 			with(autoGrow(", 0 to end it; unchanged when not given", "; unchanged when not given"), limits("; unchanged when not "+
 				"given")...)...),
 			tags...)},

@@ -203,6 +203,9 @@ func arrayView(tx store.Reader, daID string) (ArrayView, error) {
 		if err != nil {
 			return a, err
 		}
+		if da.Reservations && !cn.Reserves {
+			continue // it would not know of what hosts have reserved
+		}
 		a.Secondaries = append(a.Secondaries, SecondaryView{ID: c.ID, CN: c.CNID, Primaries: int(cn.PrimaryCount), Draining: !cn.Online})
 	}
 	return a, nil

@@ -212,7 +212,7 @@ func (n *node) beat(ctx context.Context) Beat {
 	b := Beat{Answered: true, HeldUp: heldUp, ClusterID: reply.ClusterId, Version: reply.Version, Errors: map[string]string{},
 		AgentStart: reply.AgentStartId, PlaneStart: reply.DataPlaneStartId, PlaneOK: reply.DataPlaneOk, PlaneSilent: reply.DataPlaneSilent,
 		PlaneReason: reply.DataPlaneMsg, DataPlaneVersion: reply.DataPlaneVersion, AgentVersion: reply.AgentVersion,
-		CanMirror: reply.CanMirror, CanAuth: reply.CanAuth}
+		CanMirror: reply.CanMirror, CanAuth: reply.CanAuth, CanReserve: reply.CanReserve}
 	for _, s := range reply.States {
 		if s.Error {
 			b.Errors[s.Id] = s.ErrorMsg

@@ -45,6 +45,7 @@ type Beat struct {
 	AgentVersion     string
 	CanMirror        bool              // of a cn
 	CanAuth          bool              // of a cn
+	CanReserve       bool              // of a cn
 	Errors           map[string]string // objects in error, by id
 }
 
@@ -193,7 +194,7 @@ func onBeat(t *Timing, now time.Time, v NodeView, m Memory, b Beat) (Memory, []S
 	m.Misses, m.Unsure, m.Silent = 0, 0, false
 	m.Known = true
 	r := syncer.Report{Version: b.Version, Errors: b.Errors, DataPlaneVersion: b.DataPlaneVersion, AgentVersion: b.AgentVersion,
-		CanMirror: b.CanMirror, CanAuth: b.CanAuth}
+		CanMirror: b.CanMirror, CanAuth: b.CanAuth, CanReserve: b.CanReserve}
 	switch {
 	case b.Reason != "":
 		r.Problem, r.Down = b.Reason, true

@@ -24,7 +24,7 @@ func (o *orphans) plan(daID string, cntlrs map[string]*apiv1.CntlrSpec, vds map[
 	a := &array.Adoption{}
 	a.DA = &vda.DA{ID: daID, Name: p.DaName, Size: p.Size, PhysicalSize: p.Size, CntlrCnt: uint32(len(cntlrs)),
 		StripeCount: uint32(len(p.Grps[0].Vds) + len(p.Grps[0].Mirrors)), StripeSizeKB: p.Grps[0].StripeSizeKb, ClusterSize: p.ClusterSize,
-		Redundancy: vda.Striped, MinLegs: 1, Limits: p.Limits.Limits(), Term: p.Term, Created: true}
+		Redundancy: vda.Striped, MinLegs: 1, Limits: p.Limits.Limits(), Term: p.Term, Created: true, Reservations: p.Reservations}
 	a.DA.Conf = fmt.Sprintf(`{"stripe_count":%d,"stripe_size_kb":%d}`, a.DA.StripeCount, a.DA.StripeSizeKB)
 	if err := o.planRedundancy(a.DA, p, cntlrs); err != nil {
 		return nil, err

@@ -97,7 +97,8 @@ func (s *Server) carryOut(ctx context.Context, daID string, steps [][]node) []st
 func (s *Server) ModifyDa(ctx context.Context, req *apiv1.ModifyDaRequest) (*apiv1.ModifyDaReply, error) {
 	limits := []*uint64{req.RwIosPerSec, req.RwMbytesPerSec, req.RMbytesPerSec, req.WMbytesPerSec, req.RebuildMbps}
 	tags := tagChange{req.Label, req.NewDescription}
-	others := req.NewDaName != nil || req.DaSize != nil || req.AutoGrow != nil || req.AutoGrowBelow != nil || !tags.none() ||
+	others := req.NewDaName != nil || req.DaSize != nil || req.AutoGrow != nil || req.AutoGrowBelow != nil || req.Reservations != nil ||
+		!tags.none() ||
 		slices.ContainsFunc(limits, func(l *uint64) bool { return l != nil })
 	switch {
 	case req.Redundancy != nil || req.MinLegs != nil:
@@ -111,7 +112,7 @@ func (s *Server) ModifyDa(ctx context.Context, req *apiv1.ModifyDaRequest) (*api
 		return s.growPhysical(ctx, req.DaName, *req.PhysicalSize)
 	case !others:
 		return nil, nothingToModify("new_da_name, da_size, physical_size, redundancy, min_legs, rw_ios_per_sec, rw_mbytes_per_sec, " +
-			"r_mbytes_per_sec, w_mbytes_per_sec, rebuild_mbps, auto_grow, auto_grow_below, " + tagFields)
+			"r_mbytes_per_sec, w_mbytes_per_sec, rebuild_mbps, auto_grow, auto_grow_below, reservations, " + tagFields)
 	}
 	if req.NewDaName != nil {
 		if err := vda.CheckName("new_da_name", *req.NewDaName); err != nil {
@@ -135,7 +136,7 @@ func (s *Server) ModifyDa(ctx context.Context, req *apiv1.ModifyDaRequest) (*api
 				return err
 			}
 		}
-		before, size := da.Limits, da.Size
+		before, size, reserved := da.Limits, da.Size, da.Reservations
 		if req.DaSize != nil {
 			if err := notCopying(da, "grown"); *req.DaSize > da.Size && err != nil {
 				return err
@@ -151,14 +152,24 @@ func (s *Server) ModifyDa(ctx context.Context, req *apiv1.ModifyDaRequest) (*api
 		for i, to := range []*uint64{&da.Limits.RWIOs, &da.Limits.RWMB, &da.Limits.RMB, &da.Limits.WMB, &da.Limits.RebuildMB} {
 			setIf(to, limits[i])
 		}
-		if da.Limits == before && da.Size == size {
+		if req.Reservations != nil {
+			da.Reservations = *req.Reservations
+			if err := array.CheckReservations(tx.Unlocked(), da); err != nil {
+				return err
+			}
+		}
+		if da.Limits == before && da.Size == size && da.Reservations == reserved {
 			steps = nil
 			return tx.UpdateDA(da)
 		}
 		if err := vda.CheckLimits(da.Limits); err != nil {
 			return err
 		}
-		plan, err := array.Modify(tx, da)
+		modify := array.Modify
+		if da.Reservations != reserved {
+			modify = array.SetReservations
+		}
+		plan, err := modify(tx, da)
 		if err != nil {
 			return err
 		}

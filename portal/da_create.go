@@ -164,7 +164,7 @@ func newDA(req *apiv1.CreateDaRequest) (*vda.DA, error) {
 		Conf: req.DaConf, ClusterSize: vda.ClusterSizeFor(req.DaSize), MinLegs: max(req.MinLegs, 1), Term: 1,
 		Limits: vda.Limits{RWIOs: req.RwIosPerSec, RWMB: req.RwMbytesPerSec, RMB: req.RMbytesPerSec, WMB: req.WMbytesPerSec,
 			RebuildMB: req.RebuildMbps},
-		AutoGrow: vda.AutoGrow{Limit: req.AutoGrow, LowPercent: uint64(req.AutoGrowBelow)}}
+		AutoGrow: vda.AutoGrow{Limit: req.AutoGrow, LowPercent: uint64(req.AutoGrowBelow)}, Reservations: req.Reservations}
 	da.AutoGrow.Fill()
 	if (req.FromSnap != "" || req.FromDa != "") && req.AutoGrow > 0 {
 		return nil, invalid("auto_grow is given for a clone; set it with ModifyDa when the clone has all data")
@@ -202,6 +202,7 @@ func daNameFree(tx store.Reader, da *vda.DA, tags vda.Tags) error {
 			parameter{"r_mbytes_per_sec", old.Limits.RMB, da.Limits.RMB}, parameter{"w_mbytes_per_sec", old.Limits.WMB, da.Limits.WMB},
 			parameter{"rebuild_mbps", old.Limits.RebuildMB, da.Limits.RebuildMB},
 			parameter{"auto_grow", old.AutoGrow.Limit, da.AutoGrow.Limit},
-			parameter{"auto_grow_below", old.AutoGrow.LowPercent, da.AutoGrow.LowPercent})
+			parameter{"auto_grow_below", old.AutoGrow.LowPercent, da.AutoGrow.LowPercent},
+			parameter{"reservations", old.Reservations, da.Reservations})
 	})
 }

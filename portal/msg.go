@@ -148,7 +148,7 @@ func daMsg(da *vda.DA) *apiv1.DaMsg {
 		DaConf: da.Conf, Redundancy: da.Redundancy.String(), MinLegs: da.MinLegs, Term: da.Term, PurgeTime: rfc3339(da.Purge),
 		RwIosPerSec: da.Limits.RWIOs, RwMbytesPerSec: da.Limits.RWMB, RMbytesPerSec: da.Limits.RMB, WMbytesPerSec: da.Limits.WMB,
 		RebuildMbps: da.Limits.RebuildMB, UsedSize: da.Space.Used, FreeSize: da.Space.Free(),
-		AutoGrow: da.AutoGrow.Limit, AutoGrowBelow: uint32(da.AutoGrow.LowPercent),
+		AutoGrow: da.AutoGrow.Limit, AutoGrowBelow: uint32(da.AutoGrow.LowPercent), Reservations: da.Reservations,
 		CloneOf: da.Source.Name, CopiedSize: da.Source.Done, CopySize: da.Source.Total,
 		Error: h.error, ErrorMsg: h.msg, ErrorTime: h.time,
 	}

@@ -71,6 +71,9 @@ func placeAmong(da *vda.DA, pds []placement.PD, leftOut []string, rows []vda.CN,
 			err = vda.Errorf(vda.KindOf(err), "controllers of an array with redundancy %s have to be on cns whose data plane can mirror, as "+
 				"vda_tgt can: %w", da.Redundancy, err)
 		}
+		if da.Reservations {
+			err = vda.Errorf(vda.KindOf(err), "controllers of an array with reservations have to be on cns by which these hold: %w", err)
+		}
 		return nil, unheard, placement.Explain(err, leftOut)
 	}
 	p.warnings = append(p.warnings, w...)
@@ -92,6 +95,9 @@ func nodeCandidates(rows []vda.CN, da *vda.DA) (cns []placement.CN, leftOut []st
 			unheard = true
 		case da.NeedsVDATgt() && !cn.Mirrors && !da.Redundancy.Mirrored():
 			leftOut = append(leftOut, cn.Name+" (its data plane is "+cn.DataPlaneVersion+")")
+		case da.Reservations && !cn.Reserves:
+			leftOut = append(leftOut, cn.Name+" ("+cn.NotReserving()+")")
+			unheard = unheard || cn.DataPlaneVersion == ""
 		case da.Redundancy.Mirrored() && !cn.Mirrors:
 			leftOut = append(leftOut, cn.Name+" (its data plane, "+cn.DataPlaneVersion+", cannot mirror)")
 		default:

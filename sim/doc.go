@@ -36,7 +36,9 @@
 //     labels and maps are on the legs, byte for byte.
 //   - host: multipath by ANA state, never giving up I/O. Each worker has blocks of
 //     its own, in which it writes rising numbers. A path that was there is given up
-//     for ever when its target refuses it with Do Not Retry, as by Linux.
+//     for ever when its target refuses it with Do Not Retry, as by Linux. It makes no
+//     reservations: what judges them is nvmf/nvmftgt, of which data planes here have nothing
+//     (agent/cn TestRealReservations has it).
 //
 // One thing is left out on purpose: a disk takes its commands in order of arrival.
 // A host that gives a path up without a fence, because only its own link is cut,

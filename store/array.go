@@ -12,7 +12,7 @@ var daTable = table[vda.DA]{
 	cols: []string{"id", "name", "size_bytes", "physical_bytes", "cntlr_cnt", "stripe_count", "stripe_size_kb",
 		"conf", "cluster_size", "redundancy", "min_legs",
 		"rw_ios", "rw_mb", "r_mb", "w_mb", "rebuild_mb", "clone_source", "term", "moving_us", "created", "deleted", "purge_us",
-		"stays_thin", "auto_limit", "auto_low", "space_bytes", "used_bytes",
+		"stays_thin", "reservations", "auto_limit", "auto_low", "space_bytes", "used_bytes",
 		"h_error", "h_msg", "h_since_us"},
 	keys:  []string{"live_name", "copying", "thin", "crowded"},
 	fixed: []string{"space_bytes", "used_bytes", "crowded", "h_error", "h_msg", "h_since_us"},
@@ -20,7 +20,7 @@ var daTable = table[vda.DA]{
 		return []any{&v.ID, &v.Name, &v.Size, &v.PhysicalSize, &v.CntlrCnt, &v.StripeCount, &v.StripeSizeKB,
 			&v.Conf, &v.ClusterSize, &v.Redundancy, &v.MinLegs,
 			&v.Limits.RWIOs, &v.Limits.RWMB, &v.Limits.RMB, &v.Limits.WMB, &v.Limits.RebuildMB, asJSON{&v.Source},
-			&v.Term, us{&v.Moving}, &v.Created, &v.Deleted, us{&v.Purge}, &v.StaysThin, &v.AutoGrow.Limit,
+			&v.Term, us{&v.Moving}, &v.Created, &v.Deleted, us{&v.Purge}, &v.StaysThin, &v.Reservations, &v.AutoGrow.Limit,
 			&v.AutoGrow.LowPercent, &v.Space.Total, &v.Space.Used,
 			&v.Health.Error, &v.Health.Msg, us{&v.Health.Since}}
 	},
@@ -28,8 +28,8 @@ var daTable = table[vda.DA]{
 		return []any{v.ID, v.Name, v.Size, v.PhysicalSize, v.CntlrCnt, v.StripeCount, v.StripeSizeKB,
 			v.Conf, v.ClusterSize, v.Redundancy, v.MinLegs,
 			v.Limits.RWIOs, v.Limits.RWMB, v.Limits.RMB, v.Limits.WMB, v.Limits.RebuildMB, asJSON{&v.Source}, v.Term, us{&v.Moving},
-			v.Created, v.Deleted, us{&v.Purge}, v.StaysThin, v.AutoGrow.Limit, v.AutoGrow.LowPercent, v.Space.Total, v.Space.Used,
-			v.Health.Error, CleanMsg(v.Health.Msg),
+			v.Created, v.Deleted, us{&v.Purge}, v.StaysThin, v.Reservations, v.AutoGrow.Limit, v.AutoGrow.LowPercent, v.Space.Total,
+			v.Space.Used, v.Health.Error, CleanMsg(v.Health.Msg),
 			us{&v.Health.Since}, orNull(v.Name, v.Deleted || !v.Purge.IsZero()), v.Source.Copying(), v.Thin(), crowded(v.Space)}
 	},
 	label:  func(v *vda.DA) string { return v.Name },

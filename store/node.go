@@ -51,14 +51,14 @@ func drained(n table[vda.Node]) table[vda.DN] {
 func counted(n table[vda.Node]) table[vda.CN] {
 	return table[vda.CN]{
 		name: n.name, noun: n.noun,
-		cols:  append(n.cols[:len(n.cols):len(n.cols)], "cntlr_count", "primary_count", "mirrors", "auth", "drain"),
+		cols:  append(n.cols[:len(n.cols):len(n.cols)], "cntlr_count", "primary_count", "mirrors", "auth", "reserves", "drain"),
 		keys:  []string{"spread"},
-		fixed: append(n.fixed[:len(n.fixed):len(n.fixed)], "cntlr_count", "primary_count", "mirrors", "auth", "drain"),
+		fixed: append(n.fixed[:len(n.fixed):len(n.fixed)], "cntlr_count", "primary_count", "mirrors", "auth", "reserves", "drain"),
 		dest: func(v *vda.CN) []any {
-			return append(n.dest(&v.Node), &v.CntlrCount, &v.PrimaryCount, &v.Mirrors, &v.Auth, &v.Drain)
+			return append(n.dest(&v.Node), &v.CntlrCount, &v.PrimaryCount, &v.Mirrors, &v.Auth, &v.Reserves, &v.Drain)
 		},
 		values: func(v *vda.CN) []any {
-			return append(n.values(&v.Node), v.CntlrCount, v.PrimaryCount, v.Mirrors, v.Auth, v.Drain, spreadOf(v.ID))
+			return append(n.values(&v.Node), v.CntlrCount, v.PrimaryCount, v.Mirrors, v.Auth, v.Reserves, v.Drain, spreadOf(v.ID))
 		},
 		label: func(v *vda.CN) string { return v.Name },
 	}
@@ -175,6 +175,11 @@ func (t *sqlTx) SetCNMirrors(id string, mirrors bool) error {
 
 func (t *sqlTx) SetCNAuth(id string, auth bool) error {
 	n, err := t.exec("UPDATE vda_cn SET auth = ? WHERE id = ?", auth, id)
+	return orNotFound(n > 0, err, "cn", id)
+}
+
+func (t *sqlTx) SetCNReserves(id string, reserves bool) error {
+	n, err := t.exec("UPDATE vda_cn SET reserves = ? WHERE id = ?", reserves, id)
 	return orNotFound(n > 0, err, "cn", id)
 }
 

@@ -256,9 +256,10 @@ type Tx interface {
 	// RaiseNode makes the node's Version one that lies above another.
 	RaiseNode(k vda.NodeKind, id string, above uint64) error
 	SetNodeApplied(k vda.NodeKind, id string, version uint64) error
-	SetCNMirrors(id string, mirrors bool) error // a cn's Mirrors
-	SetCNAuth(id string, auth bool) error       // a cn's Auth
-	SetDNDrain(id string, drain bool) error     // a dn's Drain
+	SetCNMirrors(id string, mirrors bool) error   // a cn's Mirrors
+	SetCNAuth(id string, auth bool) error         // a cn's Auth
+	SetCNReserves(id string, reserves bool) error // a cn's Reserves
+	SetDNDrain(id string, drain bool) error       // a dn's Drain
 	SetCNDrain(id string, drain vda.CNDrain) error
 
 	InsertPD(*vda.PD) error

@@ -244,7 +244,7 @@ func (b *cnBuilder) cntlr(c *vda.Cntlr) (*apiv1.CntlrSpec, error) {
 		HostNqn: vda.ProxyHostNQN(c.ID), HopKey: b.keys.cntlr(c, da.Term),
 	}
 	spec.Redundancy, spec.MinLegs = da.Redundancy.String(), da.MinLegs
-	spec.Limits = apiv1.NewLimits(da.Limits)
+	spec.Limits, spec.Reservations = apiv1.NewLimits(da.Limits), da.Reservations
 	spec.MinCntlid, spec.MaxCntlid = c.CNTLIDs()
 	peers, hop := b.peers[da.ID], false // hop: a secondary comes to the primary's back-end listener
 	if c.Primary {

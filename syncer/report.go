@@ -31,6 +31,8 @@ type Report struct {
 	CanMirror bool
 	// CanAuth: a cn can have hosts authenticate. It is not known when Down.
 	CanAuth bool
+	// CanReserve: hosts' reservations hold by a cn and others of an array. It is not known when Down.
+	CanReserve bool
 }
 
 // state is the health of an object of the node; nil when the report does not
@@ -76,8 +78,9 @@ type findings struct {
 	plane string      // its DataPlaneVersion; "" when it is not another one
 	agent string      // likewise its AgentVersion
 	// mirrors is a cn's CanMirror; nil when it is not another one
-	mirrors *bool
-	auth    *bool // likewise of its CanAuth
+	mirrors  *bool
+	auth     *bool // likewise of its CanAuth
+	reserves *bool // likewise of its CanReserve
 }
 
 // maxVersion bounds what an agent says of its version, as the database does.
@@ -111,7 +114,7 @@ func (f *findings) none() bool { return len(f.list) == 0 && !f.ownNews() }
 
 // ownNews reports that something is found of the node itself.
 func (f *findings) ownNews() bool {
-	return f.own != nil || f.plane != "" || f.agent != "" || f.mirrors != nil || f.auth != nil
+	return f.own != nil || f.plane != "" || f.agent != "" || f.mirrors != nil || f.auth != nil || f.reserves != nil
 }
 
 // split returns the findings in parts of at most n objects: who waits for one of their arrays, as I/O
@@ -187,6 +190,11 @@ func (f *findings) writeNode(tx store.Tx) error {
 	}
 	if f.auth != nil {
 		if err := tx.SetCNAuth(f.node.ID, *f.auth); err != nil {
+			return err
+		}
+	}
+	if f.reserves != nil {
+		if err := tx.SetCNReserves(f.node.ID, *f.reserves); err != nil {
 			return err
 		}
 	}
@@ -270,6 +278,9 @@ func lookAt(tx store.Reader, n array.Node, r *Report) (findings, error) {
 	if !r.Down && cn.Auth != r.CanAuth {
 		f.auth = &r.CanAuth
 	}
+	if !r.Down && cn.Reserves != r.CanReserve {
+		f.reserves = &r.CanReserve
+	}
 	return f, f.cntlrs(tx, r)
 }
 
@@ -327,5 +338,5 @@ func (r *Report) Fingerprint() string {
 	if r.Down {
 		return fmt.Sprintf("down at %d: %q", r.Version, r.Problem)
 	}
-	return fmt.Sprintf("%q %q %q %q %v %v", r.Problem, r.Errors, r.DataPlaneVersion, r.AgentVersion, r.CanMirror, r.CanAuth)
+	return fmt.Sprintf("%q %q %q %q %v %v %v", r.Problem, r.Errors, r.DataPlaneVersion, r.AgentVersion, r.CanMirror, r.CanAuth, r.CanReserve)
 }

@@ -127,6 +127,7 @@ func (a *Agent) Heartbeat(ctx context.Context, req *apiv1.HeartbeatRequest) (*ap
 		return nil, err
 	}
 	reply.CanMirror, reply.CanAuth = a.Plane.Driver().Mirrors(), a.Plane.Driver().Authenticates()
+	reply.CanReserve = a.Plane.Driver().Reserves()
 	if _, node, _ := a.State.Identity(); node == req.NodeId {
 		if req.LeaseMs > 0 && req.LeaseStartId == reply.AgentStartId {
 			a.lease.renew(req.LeaseStamp, time.Duration(req.LeaseMs)*time.Millisecond)

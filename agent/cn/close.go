@@ -26,6 +26,7 @@ const (
 	primaryAway              // a secondary does not reach its primary
 	rewired                  // the connection behind one path is replaced
 	snapshotTaken            // nothing may be written while a snapshot is taken
+	unreserved               // hosts' reservations do not hold here
 )
 
 // closings says of each reason what it is in the log, and what ends beside the
@@ -47,6 +48,7 @@ var closings = map[why]struct {
 	rewired:      {words: "the connection behind the path is replaced"},
 
 	snapshotTaken: {words: "a snapshot is taken", links: true},
+	unreserved:    {words: "reservations of its hosts do not hold here", links: true},
 }
 
 // closePaths makes the paths of exporters inaccessible, those of all when none

@@ -95,6 +95,9 @@ func (r exporters) exportOne(ctx context.Context, e *apiv1.ExpSpec, bdev, ana st
 	x := r.export(e, bdev, ana)
 	x.Hosts = append(append(x.Hosts, r.secondaries(e)...), more...)
 	x.Keys = r.proxyKeys(e)
+	if x.Reservations.ID != "" {
+		x.Reservations.Forwarders = r.secondaries(e)
+	}
 	if err := r.Plane.Ensure(ctx, r.inv, x); err != nil {
 		return err
 	}

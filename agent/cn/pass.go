@@ -92,6 +92,8 @@ func (p *pass) run(ctx context.Context) {
 	case p.c.Primary && mirrored(p.c) && !p.Plane.Driver().Mirrors():
 		p.failAll(fmt.Errorf("columns of disk array %s have several legs, and this node's data plane has no mirrors, as SPDK has none; "+
 			"run vda_tgt on this node, or move the array to a controller on a node that runs it", p.c.DaName))
+	case p.c.Reservations && !p.Plane.Driver().Reserves():
+		p.keepOut(ctx)
 	default:
 		if err := p.prove(ctx); err != nil {
 			p.fail(p.c.Id, err)
@@ -152,7 +154,11 @@ func (p *pass) exps(ctx context.Context, f func(context.Context, *apiv1.ExpSpec)
 	for _, e := range p.c.Exps {
 		wg.Go(func() {
 			if e.Deleted {
-				if err := p.dropExp(ctx, e); err != nil {
+				err := p.dropExp(ctx, e)
+				if err == nil {
+					err = p.forgetReservation(ctx, e)
+				}
+				if err != nil {
 					p.fail(e.EsId, err)
 				} else {
 					p.gone(e.EsId)
@@ -172,7 +178,7 @@ func (p *pass) export(e *apiv1.ExpSpec, bdev, ana string) agent.Export {
 	x := agent.Export{
 		NQN: e.Nqn, Serial: e.Serial, Model: Model, MinCntlid: uint16(p.c.MinCntlid), MaxCntlid: uint16(p.c.MaxCntlid),
 		Bdev: bdev, UUID: e.NsUuid, ANAState: ana,
-		Settle: p.settle, Hosts: e.Hosts(), Auth: map[string]agent.HostAuth{},
+		Settle: p.settle, Hosts: e.Hosts(), Auth: map[string]agent.HostAuth{}, Reservations: p.reservations(e),
 	}
 	for _, h := range e.AuthHosts {
 		x.Auth[h.Nqn] = hostAuth(h)

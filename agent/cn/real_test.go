@@ -31,9 +31,10 @@ type tgt struct {
 	t      testing.TB
 	socket string
 	spdk   bool
+	apart  bool // a vda_tgt in a process of its own, which stop kills
 	cancel context.CancelFunc
 	done   chan error
-	proc   *os.Process // of an spdk_tgt
+	proc   *os.Process // of one of its own
 }
 
 func newTgt(t testing.TB, isSPDK bool) *tgt {
@@ -56,10 +57,14 @@ var nextCore atomic.Int32
 func (g *tgt) start() {
 	ctx, cancel := context.WithCancel(context.Background())
 	g.cancel, g.done = cancel, make(chan error, 1)
-	if g.spdk {
-		core := int(nextCore.Add(1)-1) % runtime.NumCPU()
-		cmd := exec.CommandContext(ctx, os.Getenv("SPDK_TGT"), "--rpc-socket", g.socket, "--wait-for-rpc", "--no-pci", "--no-huge", "-s", "1024",
-			"-m", fmt.Sprintf("%#x", 1<<core), "--disable-cpumask-locks")
+	if g.spdk || g.apart {
+		cmd := exec.CommandContext(ctx, os.Args[0])
+		cmd.Env = append(os.Environ(), apartEnv+"="+g.socket)
+		if g.spdk {
+			core := int(nextCore.Add(1)-1) % runtime.NumCPU()
+			cmd = exec.CommandContext(ctx, os.Getenv("SPDK_TGT"), "--rpc-socket", g.socket, "--wait-for-rpc", "--no-pci", "--no-huge", "-s", "1024",
+				"-m", fmt.Sprintf("%#x", 1<<core), "--disable-cpumask-locks")
+		}
 		if os.Getenv("VDA_TEST_LOG") != "" {
 			cmd.Stdout, cmd.Stderr = os.Stderr, os.Stderr
 		}

@@ -103,6 +103,15 @@ type Target interface {
 	// it has with a subsystem, so that nothing of it lands later. It does nothing
 	// where the data plane cannot.
 	SingleAssociation(ctx context.Context, nqn string) error
+	// Reserves reports that hosts' reservations hold by all controllers of an array that are on
+	// such data planes.
+	Reserves() bool
+	// SetReservations is spdk.API.VdaNvmfSetReservations. It does nothing where the data plane
+	// cannot.
+	SetReservations(ctx context.Context, nqn string, r spdk.NvmfReservations) error
+	// ForgetReservation is spdk.API.VdaNvmfForgetReservation; an lvol that is not there is no
+	// error. It does nothing where the data plane cannot.
+	ForgetReservation(ctx context.Context, lvol, id string) error
 	// Created is told of a subsystem that has just been created.
 	Created(nqn string)
 	// Retire deletes a subsystem that is not to come back, if it is there, and

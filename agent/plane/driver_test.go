@@ -337,6 +337,34 @@ func TestSingleAssociation(t *testing.T) {
 	}
 }
 
+// TestReserves: only a vda_tgt that has all of it says that reservations hold, and is asked for them.
+func TestReserves(t *testing.T) {
+	t.Parallel()
+	const set, forget = "vda_nvmf_set_reservations", "vda_nvmf_forget_reservation"
+	for name, c := range map[string]struct {
+		k    Kind
+		want string
+	}{
+		"vda_tgt":          {kind(26, 5, swaps, set, forget), set + " " + forget},
+		"an older vda_tgt": {kind(26, 5, swaps), ""},
+		"SPDK":             {kind(26, 5), ""},
+	} {
+		g := &target{}
+		d := drive(c.k, g, false)
+		if d.Reserves() != (c.want != "") {
+			t.Errorf("%s: reservations hold: %v", name, d.Reserves())
+		}
+		err := errors.Join(d.SetReservations(t.Context(), "n", spdk.NvmfReservations{ID: "i", Offered: true}),
+			d.ForgetReservation(t.Context(), "b", "i"))
+		if err != nil {
+			t.Errorf("%s: %v", name, err)
+		}
+		if got := strings.Join(g.took(), " "); got != c.want {
+			t.Errorf("%s: calls %q, want %q", name, got, c.want)
+		}
+	}
+}
+
 func TestRetired(t *testing.T) {
 	t.Parallel()
 	const retire = "vda_nvmf_retire_subsystem"

@@ -170,6 +170,13 @@ func (d *spdkTgt) Created(string) {}
 // is still at a disk.
 func (d *spdkTgt) SingleAssociation(context.Context, string) error { return nil }
 
+// Reserves: SPDK keeps the reservations of each controller apart.
+func (d *spdkTgt) Reserves() bool { return false }
+
+func (d *spdkTgt) SetReservations(context.Context, string, spdk.NvmfReservations) error { return nil }
+
+func (d *spdkTgt) ForgetReservation(context.Context, string, string) error { return nil }
+
 func (d *spdkTgt) Retire(ctx context.Context, nqn string, there bool) error {
 	if !there {
 		return nil

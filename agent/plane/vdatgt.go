@@ -23,6 +23,7 @@ type vdaTgt struct {
 	counts  bool // has vda_get_iostat
 	holds   bool // has vda_lvol_snapshot_hold
 	proves  bool // authenticates
+	keeps   bool // has vda_nvmf_set_reservations
 
 	mu sync.Mutex
 	// retired says of subsystems whether they are retired in this run of the data
@@ -34,7 +35,7 @@ func newVDATgt(c Config, k Kind) *vdaTgt {
 	return &vdaTgt{Config: c, retires: k.has("vda_nvmf_retire_subsystem"), mirrors: k.has("vda_mirror_create"),
 		grows: k.has("vda_lvol_grow"), appends: k.has("vda_raid_append"), singles: k.has("vda_nvmf_set_single_association"),
 		counts: k.has("vda_get_iostat"), holds: k.has("vda_lvol_snapshot_hold"), proves: k.authenticates(),
-		retired: map[string]bool{}}
+		keeps: k.has("vda_nvmf_set_reservations"), retired: map[string]bool{}}
 }
 
 // Transport: vda_tgt takes hosts' keep-alive time-outs as they are and answers
@@ -140,6 +141,26 @@ func (d *vdaTgt) SingleAssociation(ctx context.Context, nqn string) error {
 		return nil
 	}
 	return d.API.VdaNvmfSetSingleAssociation(ctx, nqn, true)
+}
+
+func (d *vdaTgt) Reserves() bool { return d.keeps }
+
+func (d *vdaTgt) SetReservations(ctx context.Context, nqn string, r spdk.NvmfReservations) error {
+	if !d.keeps {
+		return nil
+	}
+	return d.API.VdaNvmfSetReservations(ctx, nqn, r)
+}
+
+func (d *vdaTgt) ForgetReservation(ctx context.Context, lvol, id string) error {
+	if !d.keeps {
+		return nil
+	}
+	err := d.API.VdaNvmfForgetReservation(ctx, lvol, id)
+	if spdk.IsNoSuchDevice(err) {
+		return nil
+	}
+	return err
 }
 
 func (d *vdaTgt) Shares() bool { return true }

@@ -5,6 +5,8 @@ import (
 	"slices"
 	"syscall"
 
+	"github.com/google/uuid"
+
 	"github.com/virtual-disk-array/vda/nvme"
 	"github.com/virtual-disk-array/vda/spdk"
 	"github.com/virtual-disk-array/vda/spdk/jsonrpc"
@@ -66,6 +68,24 @@ var nvmfMethods = map[string]handler{
 		s.SingleAssociation = a.Single
 		return nil
 	})},
+	"vda_nvmf_set_reservations": {true, on(func(_ *Plane, s *subsystem, a *params) error {
+		switch {
+		case a.ID == "" && (a.Offered || len(a.Forwarders) > 0), a.ID != "" && uuid.Validate(a.ID) != nil:
+			return errInvalid
+		case a.ID == "":
+			s.Reservations = nil
+		default:
+			s.Reservations = &spdk.NvmfReservations{ID: a.ID, Offered: a.Offered, Forwarders: a.Forwarders}
+		}
+		return nil
+	})},
+	"vda_nvmf_forget_reservation": {true, func(p *Plane, a *params) (any, error) {
+		b := p.bdev(a.BdevName)
+		if b == nil {
+			return nil, errNoDev
+		}
+		return true, nil
+	}},
 	"nvmf_subsystem_get_controllers": {false, func(p *Plane, a *params) (any, error) {
 		s := p.subs[a.Nqn]
 		if s == nil {

@@ -63,6 +63,9 @@ type params struct {
 	Gen          uint64              `json:"gen"`
 	Legs         []spdk.MirrorLeg    `json:"legs"`
 	Single       bool                `json:"single"`
+	ID           string              `json:"id"`
+	Offered      bool                `json:"offered"`
+	Forwarders   []string            `json:"forwarders"`
 	FailAtOnce   bool                `json:"vda_fail_at_once"`
 	On           bool                `json:"on"`
 	Path         string              `json:"path"`

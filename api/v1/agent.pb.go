@@ -520,6 +520,7 @@ type HeartbeatReply struct {
 	Clones       []*CloneState  `protobuf:"bytes,110,rep,name=clones,proto3" json:"clones,omitempty"`                                // cn only
 	CanMirror    bool           `protobuf:"varint,14,opt,name=can_mirror,json=canMirror,proto3" json:"can_mirror,omitempty"`         // the data plane has mirrors; cn only
 	CanAuth      bool           `protobuf:"varint,15,opt,name=can_auth,json=canAuth,proto3" json:"can_auth,omitempty"`               // hosts of ExpSpec.auth_hosts can be let in; cn only
+	CanReserve   bool           `protobuf:"varint,16,opt,name=can_reserve,json=canReserve,proto3" json:"can_reserve,omitempty"`      // hosts' reservations hold by all controllers of an array, when all say this; cn only
 	AgentVersion string         `protobuf:"bytes,70,opt,name=agent_version,json=agentVersion,proto3" json:"agent_version,omitempty"` // as VersionReply.version; "" from an agent that does not say
 	Spaces       []*SpaceState  `protobuf:"bytes,60,rep,name=spaces,proto3" json:"spaces,omitempty"`                                 // of the arrays whose primary is here, as far as they are known; cn only
 	// What the agent has refused for who asked, and no monitor has taken yet: each
@@ -669,6 +670,13 @@ func (x *HeartbeatReply) GetCanMirror() bool {
 func (x *HeartbeatReply) GetCanAuth() bool {
 	if x != nil {
 		return x.CanAuth
+	}
+	return false
+}
+
+func (x *HeartbeatReply) GetCanReserve() bool {
+	if x != nil {
+		return x.CanReserve
 	}
 	return false
 }
@@ -2633,10 +2641,13 @@ type CntlrSpec struct {
 	SecondaryHopKeys [][]byte `protobuf:"bytes,41,rep,name=secondary_hop_keys,json=secondaryHopKeys,proto3" json:"secondary_hop_keys,omitempty"`
 	// Primary only: those of secondary_host_nqns that connect to the exporters of
 	// names ExpSpec.hop_nqn, at the node's backend_listener, and to no others.
-	BackendHostNqns []string     `protobuf:"bytes,42,rep,name=backend_host_nqns,json=backendHostNqns,proto3" json:"backend_host_nqns,omitempty"`
-	Source          *CloneSource `protobuf:"bytes,110,opt,name=source,proto3" json:"source,omitempty"` // primary only, of a clone that is not without its source yet
-	unknownFields   protoimpl.UnknownFields
-	sizeCache       protoimpl.SizeCache
+	BackendHostNqns []string `protobuf:"bytes,42,rep,name=backend_host_nqns,json=backendHostNqns,proto3" json:"backend_host_nqns,omitempty"`
+	// Hosts may make reservations of the array, which hold by all its controllers: a node that
+	// cannot have them hold does not serve it.
+	Reservations  bool         `protobuf:"varint,43,opt,name=reservations,proto3" json:"reservations,omitempty"`
+	Source        *CloneSource `protobuf:"bytes,110,opt,name=source,proto3" json:"source,omitempty"` // primary only, of a clone that is not without its source yet
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
 }
 
 func (x *CntlrSpec) Reset() {
@@ -2863,6 +2874,13 @@ func (x *CntlrSpec) GetBackendHostNqns() []string {
 		return x.BackendHostNqns
 	}
 	return nil
+}
+
+func (x *CntlrSpec) GetReservations() bool {
+	if x != nil {
+		return x.Reservations
+	}
+	return false
 }
 
 func (x *CntlrSpec) GetSource() *CloneSource {
@@ -4137,7 +4155,7 @@ const file_v1_agent_proto_rawDesc = "" +
 	"\bsecurity\x18\x06 \x01(\v2\x17.vda.v1.ClusterSecurityR\bsecurity\x12%\n" +
 	"\x0etakes_refusals\x18\a \x01(\bR\rtakesRefusals\x12%\n" +
 	"\x0erefusals_taken\x18\b \x03(\x04R\rrefusalsTaken\x12\x17\n" +
-	"\await_ms\x18\t \x01(\rR\x06waitMs\"\xe9\x06\n" +
+	"\await_ms\x18\t \x01(\rR\x06waitMs\"\x8a\a\n" +
 	"\x0eHeartbeatReply\x12\x1d\n" +
 	"\n" +
 	"cluster_id\x18\x01 \x01(\tR\tclusterId\x12\x18\n" +
@@ -4158,7 +4176,9 @@ const file_v1_agent_proto_rawDesc = "" +
 	"\x06clones\x18n \x03(\v2\x12.vda.v1.CloneStateR\x06clones\x12\x1d\n" +
 	"\n" +
 	"can_mirror\x18\x0e \x01(\bR\tcanMirror\x12\x19\n" +
-	"\bcan_auth\x18\x0f \x01(\bR\acanAuth\x12#\n" +
+	"\bcan_auth\x18\x0f \x01(\bR\acanAuth\x12\x1f\n" +
+	"\vcan_reserve\x18\x10 \x01(\bR\n" +
+	"canReserve\x12#\n" +
 	"\ragent_version\x18F \x01(\tR\fagentVersion\x12*\n" +
 	"\x06spaces\x18< \x03(\v2\x12.vda.v1.SpaceStateR\x06spaces\x12+\n" +
 	"\brefusals\x18x \x03(\v2\x0f.vda.v1.RefusalR\brefusals\x12\x13\n" +
@@ -4342,7 +4362,7 @@ const file_v1_agent_proto_rawDesc = "" +
 	"allowEmpty\x12)\n" +
 	"\x05marks\x18\t \x03(\v2\x13.vda.v1.VersionMarkR\x05marks\x12?\n" +
 	"\x10backend_listener\x18\n" +
-	" \x01(\v2\x14.vda.v1.ListenerConfR\x0fbackendListener\"\xbb\a\n" +
+	" \x01(\v2\x14.vda.v1.ListenerConfR\x0fbackendListener\"\xdf\a\n" +
 	"\tCntlrSpec\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x13\n" +
 	"\x05da_id\x18\x02 \x01(\tR\x04daId\x12\x17\n" +
@@ -4376,7 +4396,8 @@ const file_v1_agent_proto_rawDesc = "" +
 	"\x05snaps\x18\x1e \x03(\v2\x10.vda.v1.SnapSpecR\x05snaps\x12\x1c\n" +
 	"\ahop_key\x18( \x01(\fB\x03\x80\x01\x01R\x06hopKey\x121\n" +
 	"\x12secondary_hop_keys\x18) \x03(\fB\x03\x80\x01\x01R\x10secondaryHopKeys\x12*\n" +
-	"\x11backend_host_nqns\x18* \x03(\tR\x0fbackendHostNqns\x12+\n" +
+	"\x11backend_host_nqns\x18* \x03(\tR\x0fbackendHostNqns\x12\"\n" +
+	"\freservations\x18+ \x01(\bR\freservations\x12+\n" +
 	"\x06source\x18n \x01(\v2\x13.vda.v1.CloneSourceR\x06source\"\xe0\x01\n" +
 	"\vCloneSource\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x10\n" +

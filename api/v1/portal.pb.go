@@ -4295,6 +4295,7 @@ type DaMsg struct {
 	FreeSize      uint64 `protobuf:"varint,81,opt,name=free_size,json=freeSize,proto3" json:"free_size,omitempty"`
 	AutoGrow      uint64 `protobuf:"varint,82,opt,name=auto_grow,json=autoGrow,proto3" json:"auto_grow,omitempty"`                  // as in CreateDaRequest; 0: it gets no physical size by itself
 	AutoGrowBelow uint32 `protobuf:"varint,83,opt,name=auto_grow_below,json=autoGrowBelow,proto3" json:"auto_grow_below,omitempty"` // as in CreateDaRequest
+	Reservations  bool   `protobuf:"varint,90,opt,name=reservations,proto3" json:"reservations,omitempty"`                          // as in CreateDaRequest
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -4628,6 +4629,13 @@ func (x *DaMsg) GetAutoGrowBelow() uint32 {
 		return x.AutoGrowBelow
 	}
 	return 0
+}
+
+func (x *DaMsg) GetReservations() bool {
+	if x != nil {
+		return x.Reservations
+	}
+	return false
 }
 
 type GrpMsg struct {
@@ -5071,6 +5079,9 @@ type CreateDaRequest struct {
 	// than auto_grow_below percent of what it has is free; 0: it gets none by itself.
 	AutoGrow      uint64 `protobuf:"varint,82,opt,name=auto_grow,json=autoGrow,proto3" json:"auto_grow,omitempty"`
 	AutoGrowBelow uint32 `protobuf:"varint,83,opt,name=auto_grow_below,json=autoGrowBelow,proto3" json:"auto_grow_below,omitempty"` // 1 to 50; 0: 20
+	// Hosts may make NVMe reservations, which hold by all its controllers. These stay on cns
+	// that run vda_tgt.
+	Reservations bool `protobuf:"varint,90,opt,name=reservations,proto3" json:"reservations,omitempty"`
 	// The array begins with what a snapshot, ARRAY/SNAPSHOT, or another array holds now, and
 	// is copied from there; da_size is that of the source when it is 0. One of them at most.
 	FromSnap      string `protobuf:"bytes,110,opt,name=from_snap,json=fromSnap,proto3" json:"from_snap,omitempty"`
@@ -5226,6 +5237,13 @@ func (x *CreateDaRequest) GetAutoGrowBelow() uint32 {
 		return x.AutoGrowBelow
 	}
 	return 0
+}
+
+func (x *CreateDaRequest) GetReservations() bool {
+	if x != nil {
+		return x.Reservations
+	}
+	return false
 }
 
 func (x *CreateDaRequest) GetFromSnap() string {
@@ -5530,6 +5548,7 @@ type ModifyDaRequest struct {
 	PhysicalSize   *uint64  `protobuf:"varint,21,opt,name=physical_size,json=physicalSize,proto3,oneof" json:"physical_size,omitempty"`
 	AutoGrow       *uint64  `protobuf:"varint,82,opt,name=auto_grow,json=autoGrow,proto3,oneof" json:"auto_grow,omitempty"`                  // as in CreateDaRequest; 0 ends it
 	AutoGrowBelow  *uint32  `protobuf:"varint,83,opt,name=auto_grow_below,json=autoGrowBelow,proto3,oneof" json:"auto_grow_below,omitempty"` // as in CreateDaRequest
+	Reservations   *bool    `protobuf:"varint,90,opt,name=reservations,proto3,oneof" json:"reservations,omitempty"`                          // as in CreateDaRequest; false ends them at once, whichever host has one
 	Label          []string `protobuf:"bytes,50,rep,name=label,proto3" json:"label,omitempty"`                                               // KEY=VALUE sets one, KEY- removes one; the others stay
 	NewDescription *string  `protobuf:"bytes,51,opt,name=new_description,json=newDescription,proto3,oneof" json:"new_description,omitempty"`
 	unknownFields  protoimpl.UnknownFields
@@ -5655,6 +5674,13 @@ func (x *ModifyDaRequest) GetAutoGrowBelow() uint32 {
 		return *x.AutoGrowBelow
 	}
 	return 0
+}
+
+func (x *ModifyDaRequest) GetReservations() bool {
+	if x != nil && x.Reservations != nil {
+		return *x.Reservations
+	}
+	return false
 }
 
 func (x *ModifyDaRequest) GetLabel() []string {
@@ -11690,7 +11716,7 @@ const file_v1_portal_proto_rawDesc = "" +
 	"\x0eUndrainCnReply\x120\n" +
 	"\n" +
 	"reply_info\x18\x01 \x01(\v2\x11.vda.v1.ReplyInfoR\treplyInfo\x12$\n" +
-	"\x06cn_msg\x18\x02 \x01(\v2\r.vda.v1.CnMsgR\x05cnMsg\"\xad\v\n" +
+	"\x06cn_msg\x18\x02 \x01(\v2\r.vda.v1.CnMsgR\x05cnMsg\"\xd1\v\n" +
 	"\x05DaMsg\x12\x13\n" +
 	"\x05da_id\x18\x01 \x01(\tR\x04daId\x12\x17\n" +
 	"\ada_name\x18\x02 \x01(\tR\x06daName\x12\x17\n" +
@@ -11744,7 +11770,8 @@ const file_v1_portal_proto_rawDesc = "" +
 	"\tused_size\x18P \x01(\x04R\busedSize\x12\x1b\n" +
 	"\tfree_size\x18Q \x01(\x04R\bfreeSize\x12\x1b\n" +
 	"\tauto_grow\x18R \x01(\x04R\bautoGrow\x12&\n" +
-	"\x0fauto_grow_below\x18S \x01(\rR\rautoGrowBelow\"\x95\x01\n" +
+	"\x0fauto_grow_below\x18S \x01(\rR\rautoGrowBelow\x12\"\n" +
+	"\freservations\x18Z \x01(\bR\freservations\"\x95\x01\n" +
 	"\x06GrpMsg\x12\x15\n" +
 	"\x06grp_id\x18\x01 \x01(\tR\x05grpId\x12\x17\n" +
 	"\agrp_idx\x18\x02 \x01(\rR\x06grpIdx\x12\x12\n" +
@@ -11790,7 +11817,7 @@ const file_v1_portal_proto_rawDesc = "" +
 	"\x05error\x18\x05 \x01(\bR\x05error\x12\x1b\n" +
 	"\terror_msg\x18\x06 \x01(\tR\berrorMsg\x12\x1d\n" +
 	"\n" +
-	"error_time\x18\a \x01(\tR\terrorTime\"\x80\x05\n" +
+	"error_time\x18\a \x01(\tR\terrorTime\"\xa4\x05\n" +
 	"\x0fCreateDaRequest\x12\x17\n" +
 	"\ada_name\x18\x01 \x01(\tR\x06daName\x12\x1b\n" +
 	"\tcntlr_cnt\x18\x02 \x01(\rR\bcntlrCnt\x12\x17\n" +
@@ -11811,7 +11838,8 @@ const file_v1_portal_proto_rawDesc = "" +
 	"\vdescription\x183 \x01(\tR\vdescription\x12!\n" +
 	"\frebuild_mbps\x18F \x01(\x04R\vrebuildMbps\x12\x1b\n" +
 	"\tauto_grow\x18R \x01(\x04R\bautoGrow\x12&\n" +
-	"\x0fauto_grow_below\x18S \x01(\rR\rautoGrowBelow\x12\x1b\n" +
+	"\x0fauto_grow_below\x18S \x01(\rR\rautoGrowBelow\x12\"\n" +
+	"\freservations\x18Z \x01(\bR\freservations\x12\x1b\n" +
 	"\tfrom_snap\x18n \x01(\tR\bfromSnap\x12\x17\n" +
 	"\afrom_da\x18o \x01(\tR\x06fromDaB\x10\n" +
 	"\x0e_physical_size\"\x8a\x01\n" +
@@ -11834,7 +11862,7 @@ const file_v1_portal_proto_rawDesc = "" +
 	"\x0fUndeleteDaReply\x120\n" +
 	"\n" +
 	"reply_info\x18\x01 \x01(\v2\x11.vda.v1.ReplyInfoR\treplyInfo\x12$\n" +
-	"\x06da_msg\x18\x02 \x01(\v2\r.vda.v1.DaMsgR\x05daMsg\"\xb1\x06\n" +
+	"\x06da_msg\x18\x02 \x01(\v2\r.vda.v1.DaMsgR\x05daMsg\"\xeb\x06\n" +
 	"\x0fModifyDaRequest\x12\x17\n" +
 	"\ada_name\x18\x01 \x01(\tR\x06daName\x12#\n" +
 	"\vnew_da_name\x18\x02 \x01(\tH\x00R\tnewDaName\x88\x01\x01\x12(\n" +
@@ -11851,9 +11879,10 @@ const file_v1_portal_proto_rawDesc = "" +
 	"\rphysical_size\x18\x15 \x01(\x04H\tR\fphysicalSize\x88\x01\x01\x12 \n" +
 	"\tauto_grow\x18R \x01(\x04H\n" +
 	"R\bautoGrow\x88\x01\x01\x12+\n" +
-	"\x0fauto_grow_below\x18S \x01(\rH\vR\rautoGrowBelow\x88\x01\x01\x12\x14\n" +
+	"\x0fauto_grow_below\x18S \x01(\rH\vR\rautoGrowBelow\x88\x01\x01\x12'\n" +
+	"\freservations\x18Z \x01(\bH\fR\freservations\x88\x01\x01\x12\x14\n" +
 	"\x05label\x182 \x03(\tR\x05label\x12,\n" +
-	"\x0fnew_description\x183 \x01(\tH\fR\x0enewDescription\x88\x01\x01B\x0e\n" +
+	"\x0fnew_description\x183 \x01(\tH\rR\x0enewDescription\x88\x01\x01B\x0e\n" +
 	"\f_new_da_nameB\x11\n" +
 	"\x0f_rw_ios_per_secB\x14\n" +
 	"\x12_rw_mbytes_per_secB\x13\n" +
@@ -11867,7 +11896,8 @@ const file_v1_portal_proto_rawDesc = "" +
 	"\x0e_physical_sizeB\f\n" +
 	"\n" +
 	"_auto_growB\x12\n" +
-	"\x10_auto_grow_belowB\x12\n" +
+	"\x10_auto_grow_belowB\x0f\n" +
+	"\r_reservationsB\x12\n" +
 	"\x10_new_description\"g\n" +
 	"\rModifyDaReply\x120\n" +
 	"\n" +

@@ -37,7 +37,7 @@ func testDA(t *testing.T, s *suite) {
 	s.update(t, func(tx store.Tx) error { return errors.Join(tx.SetMirrorScrub(m0.ID, m0.Scrub), tx.UpdateMirror(m0)) })
 	s.refused(t, vda.NotFound, func(tx store.Tx) error { return tx.SetMirrorScrub("none", m0.Scrub) })
 	upd := *da
-	upd.Name, upd.Term, upd.Created, upd.Size, upd.StaysThin = da.Name+"-new", 6, false, 1<<41, true
+	upd.Name, upd.Term, upd.Created, upd.Size, upd.StaysThin, upd.Reservations = da.Name+"-new", 6, false, 1<<41, true, true
 	upd.Limits, upd.AutoGrow = vda.Limits{RWIOs: 2000, WMB: 1 << 20}, vda.AutoGrow{Limit: 1 << 40, LowPercent: 20}
 	space := vda.Space{Total: 1 << 39, Used: 1 << 38}
 	s.update(t, func(tx store.Tx) error { return errors.Join(tx.SetDASpace(da.ID, space), tx.UpdateDA(&upd)) })

@@ -60,7 +60,8 @@ func testCN(t *testing.T, s *suite) {
 	s.update(t, func(tx store.Tx) error { return tx.InsertNode(vda.ControllerNode, &cn.Node) })
 	for _, want := range []bool{true, true, false} {
 		s.update(t, func(tx store.Tx) error {
-			return errors.Join(tx.SetCNMirrors(cn.ID, want), tx.SetCNAuth(cn.ID, !want), tx.UpdateNode(vda.ControllerNode, &cn.Node))
+			return errors.Join(tx.SetCNMirrors(cn.ID, want), tx.SetCNAuth(cn.ID, !want), tx.SetCNReserves(cn.ID, want),
+				tx.UpdateNode(vda.ControllerNode, &cn.Node))
 		})
 		s.view(t, func(tx store.Reader) error {
 			got, err := tx.CN(cn.ID)
@@ -70,11 +71,15 @@ func testCN(t *testing.T, s *suite) {
 			if err == nil && got.Auth == want {
 				t.Errorf("auth is %v, want %v", got.Auth, !want)
 			}
+			if err == nil && got.Reserves != want {
+				t.Errorf("reserves is %v, want %v", got.Reserves, want)
+			}
 			return err
 		})
 	}
 	s.refused(t, vda.NotFound, func(tx store.Tx) error { return tx.SetCNMirrors("none", true) })
 	s.refused(t, vda.NotFound, func(tx store.Tx) error { return tx.SetCNAuth("none", true) })
+	s.refused(t, vda.NotFound, func(tx store.Tx) error { return tx.SetCNReserves("none", true) })
 	for _, want := range []vda.CNDrain{vda.DrainPrimaries, vda.DrainCntlrs, vda.DrainCntlrs, vda.NoDrain} {
 		s.update(t, func(tx store.Tx) error {
 			return errors.Join(tx.SetCNDrain(cn.ID, want), tx.UpdateNode(vda.ControllerNode, &cn.Node))

@@ -65,6 +65,11 @@ func (r *Recorder) SetCNAuth(id string, auth bool) error {
 	return r.Tx.SetCNAuth(id, auth)
 }
 
+func (r *Recorder) SetCNReserves(id string, reserves bool) error {
+	r.take(levelOf(vda.ControllerNode), id)
+	return r.Tx.SetCNReserves(id, reserves)
+}
+
 func (r *Recorder) SetCNMirrors(id string, mirrors bool) error {
 	r.take(levelOf(vda.ControllerNode), id)
 	return r.Tx.SetCNMirrors(id, mirrors)

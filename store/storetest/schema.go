@@ -185,6 +185,8 @@ func migrateColumns(t *testing.T, uri string, raw func(q string)) {
 	raw("ALTER TABLE vda_da DROP COLUMN stays_thin")
 	raw("ALTER TABLE vda_da DROP COLUMN auto_limit")
 	raw("ALTER TABLE vda_da DROP COLUMN auto_low")
+	raw("ALTER TABLE vda_da DROP COLUMN reservations")
+	raw("ALTER TABLE vda_cn DROP COLUMN reserves")
 	raw("ALTER TABLE vda_grp DROP COLUMN joining")
 	raw("ALTER TABLE vda_grp DROP COLUMN adds_bytes")
 	raw("ALTER TABLE vda_vd DROP COLUMN copy_rate")

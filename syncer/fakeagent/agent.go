@@ -40,6 +40,7 @@ type Agent struct {
 	spaces   []*apiv1.SpaceState
 	deaf     map[string]string // addresses that Probe finds out of reach
 	plain    bool              // a data plane without mirrors
+	alone    bool              // a data plane by which reservations of arrays do not hold
 	counted  []*apiv1.CountersReply
 	disks    []*apiv1.Disk // of its machine
 
@@ -114,7 +115,7 @@ func (s cnServer) Heartbeat(ctx context.Context, r *apiv1.HeartbeatRequest) (*ap
 	s.a.mu.Lock()
 	defer s.a.mu.Unlock()
 	s.a.lease(r, reply)
-	reply.CanMirror, reply.CanAuth = !s.a.plain, !s.a.plain
+	reply.CanMirror, reply.CanAuth, reply.CanReserve = !s.a.plain, !s.a.plain, !s.a.plain && !s.a.alone
 	return reply, nil
 }
 

@@ -141,6 +141,9 @@ func (a *Agent) Lose(lost ...*apiv1.Unreached) { a.locked(func() { a.lost = lost
 // CannotMirror makes the agent say that its data plane has no mirrors.
 func (a *Agent) CannotMirror() { a.locked(func() { a.plain = true }) }
 
+// CannotReserve has it say that reservations of arrays do not hold by its data plane.
+func (a *Agent) CannotReserve() { a.locked(func() { a.alone = true }) }
+
 // CannotReach makes probes of addresses fail.
 func (a *Agent) CannotReach(addrs ...string) {
 	a.locked(func() {

@@ -73,11 +73,11 @@ func TestVolumesDoc(t *testing.T) {
 	}
 	for name, size := range map[string]uint64{"da0": 16 << 20, "ledger": 4 << 20, "limited": 16 << 20, "growing": 24 << 20,
 		"bymark": 64 << 20, "roomy": 4 << 20, "redo": 4 << 20, "tables": 4 << 20, "books": 4 << 20, "audit": 4 << 20, "bench": 8 << 20,
-		"shop": 4 << 20} {
+		"quorum": 8 << 20, "shop": 4 << 20} {
 		p.well(name, size)
 	}
 	list, err := p.portal.ListDa(t.Context(), &apiv1.ListDaRequest{})
-	if err != nil || len(list.DaMsgList) != 12 {
+	if err != nil || len(list.DaMsgList) != 13 {
 		t.Errorf("%d arrays are left, %v", len(list.GetDaMsgList()), err)
 	}
 }

@@ -47,7 +47,7 @@ func (r *rack) unuse(da, exp string) {
 // TestVolumes has Linux do with volumes what docs/volumes.md says of it, on ext4 and XFS: a file
 // system is frozen and snapshotted, and snapshotted while programs write; snapshots are read-only
 // disks, on which the kernel mounts what they show; file systems grow under fio without another
-// connection; and a clone is a disk of its own.
+// connection; a clone is a disk of its own; and hosts fence each other by reservations.
 func TestVolumes(plain *testing.T) {
 	t := verdict.New(plain)
 	r := newCluster(t, []string{"dn0", "dn1"}, []string{"cn0", "cn1"}, 2<<30)
@@ -89,6 +89,8 @@ func TestVolumes(plain *testing.T) {
 	if out := r.run("host0", "dmesg | grep -E 'I/O error|EXT4-fs error|Buffer I/O|XFS.*(orrupt|error)' || true"); out != "" {
 		t.Errorf("the host's kernel says: %s", out)
 	}
+	r.reservations()
+	lap("two hosts have fenced each other")
 }
 
 // snapshots takes two of a file system, and looks at them.

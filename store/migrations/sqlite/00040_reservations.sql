@@ -1,0 +1,7 @@
+-- +goose Up
+ALTER TABLE vda_da ADD COLUMN reservations BOOLEAN NOT NULL DEFAULT FALSE;
+ALTER TABLE vda_cn ADD COLUMN reserves BOOLEAN NOT NULL DEFAULT FALSE;
+
+-- +goose Down
+ALTER TABLE vda_cn DROP COLUMN reserves;
+ALTER TABLE vda_da DROP COLUMN reservations;

@@ -215,15 +215,19 @@ func (m *Module) List() []ControllerInfo {
 	m.mu.Unlock()
 	out := []ControllerInfo{}
 	for _, ctrl := range order {
-		info := ControllerInfo{Name: ctrl.name}
-		for _, p := range ctrl.snapshot() {
-			info.Ctrlrs = append(info.Ctrlrs, p.info())
-		}
-		if len(info.Ctrlrs) > 0 { // else the first attempt is still going on
+		if info := ctrl.info(); len(info.Ctrlrs) > 0 { // else the first attempt is still going on
 			out = append(out, info)
 		}
 	}
 	return out
+}
+
+func (ctrl *controller) info() ControllerInfo {
+	info := ControllerInfo{Name: ctrl.name}
+	for _, p := range ctrl.snapshot() {
+		info.Ctrlrs = append(info.Ctrlrs, p.info())
+	}
+	return info
 }
 
 // Attachments returns what makes the controllers there are, path by path, in
@@ -249,9 +253,9 @@ func (m *Module) Attachments() []AttachConfig {
 
 // Get describes one controller; ENODEV when there is none.
 func (m *Module) Get(name string) (ControllerInfo, error) {
-	for _, c := range m.List() {
-		if c.Name == name {
-			return c, nil
+	if ctrl := m.find(name); ctrl != nil {
+		if info := ctrl.info(); len(info.Ctrlrs) > 0 {
+			return info, nil
 		}
 	}
 	return ControllerInfo{}, refuse(syscall.ENODEV, "No such device")

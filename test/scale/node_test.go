@@ -259,7 +259,7 @@ func TestOneNode(t *testing.T) {
 		t.Errorf("discovery names %d subsystems, want %d", len(subsystems), arrays)
 	}
 
-	back := host.Resilience{LossTimeout: -1, Delay: 100 * time.Millisecond}
+	back := host.Resilience{LossTimeout: -1, Delay: time.Second}
 	w := c.connect(cn, arrays, func(int) host.Config {
 		return host.Config{Resilience: back, Patient: true, ConnectTimeout: 2 * time.Second}
 	})

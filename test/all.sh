@@ -10,7 +10,7 @@ work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 skips=$work/skips
 : > "$skips"
-lane="" order=0 lanes=()
+lane="" order=0 lanes=() names=()
 
 # used sets seconds to the processor time of what this shell has waited for so far.
 used() {
@@ -95,13 +95,22 @@ beside() {
     lane=$1
     [ "$lane" = guests ] || renice -n 5 -p "$BASHPID" > /dev/null
     "$lane"
+    exit 0
   ) < /dev/null &
   set +m
   lanes+=($!)
+  names+=("$1")
 }
 together() {
-  wait "${lanes[@]}"
-  lanes=()
+  local i
+  order=$((order + 100))
+  for i in "${!lanes[@]}"; do
+    if ! wait "${lanes[i]}"; then # it was ended, and its stages that were still to come have no result
+      order=$((order + 1))
+      echo "FAILED  lane ${names[i]}: it ended before its last stage" > "$work/$order.result"
+    fi
+  done
+  lanes=() names=()
   order=$((order + 100))
 }
 ended() {

@@ -172,6 +172,7 @@ func TestLoopPassesThatFollowGoByName(t *testing.T) {
 		time.Sleep(time.Minute)
 		l.Kick("x", false) // with others, for all it knows
 		time.Sleep(time.Minute)
+		synctest.Wait()
 		if !slices.Equal(named, []bool{false, true, true, false}) {
 			t.Errorf("by name: %v", named)
 		}

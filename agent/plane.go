@@ -51,18 +51,19 @@ type Plane struct {
 	// Reach tries whether a data plane can be connected to. Default: NVMe/TCP.
 	Reach func(ctx context.Context, at spdk.TransportID) error
 
-	mu     sync.Mutex
-	signed holder // what the lock file says
-	status PlaneStatus
-	driver plane.Driver         // of the run driven
-	driven string               // start id
-	ana    map[string]string    // subsystem NQN → state last set in this run
-	anaAt  map[string]time.Time // when it was set
-	raw    map[string]bool      // NQNs of RawDisks in use
-	back   map[string]bool      // NQNs of what listens for other controllers alone
-	hops   hops
-	proven map[string]spdk.Keys    // by connection: what it was told to prove itself by in this run
-	pairs  map[hostOf][2]spdk.Keys // keys that a host of users' was given in this run, the newest first
+	mu      sync.Mutex
+	signed  holder // what the lock file says
+	status  PlaneStatus
+	driver  plane.Driver         // of the run driven
+	driven  string               // start id
+	bounded string               // start id of the run that was told how much it may copy
+	ana     map[string]string    // subsystem NQN → state last set in this run
+	anaAt   map[string]time.Time // when it was set
+	raw     map[string]bool      // NQNs of RawDisks in use
+	back    map[string]bool      // NQNs of what listens for other controllers alone
+	hops    hops
+	proven  map[string]spdk.Keys    // by connection: what it was told to prove itself by in this run
+	pairs   map[hostOf][2]spdk.Keys // keys that a host of users' was given in this run, the newest first
 
 	beyond  sync.WaitGroup // work that outlives the pass that began it
 	changed chan struct{}  // the data plane was lost, found or restarted
@@ -400,9 +401,6 @@ func (p *Plane) prepare(ctx context.Context, id string) (string, error) {
 	p.mu.Unlock()
 	if another {
 		p.newHops(!have)
-		if err := p.boundCopies(ctx); err != nil {
-			return v.Version, err
-		}
 	}
 	if !have {
 		if err := p.probes.NvmfCreateTransport(ctx, p.Driver().Transport(p.cfg.Transport)); err != nil {
@@ -410,23 +408,28 @@ func (p *Plane) prepare(ctx context.Context, id string) (string, error) {
 		}
 		p.shortenKeepAlive(ctx)
 	}
-	return v.Version, p.ownNow(ctx)
+	if err := p.ownNow(ctx); err != nil {
+		return v.Version, err
+	}
+	return v.Version, p.boundCopies(ctx, id)
 }
 
-// boundCopies tells a data plane that has started, or that this agent has not met, how much it
-// may copy to mirrors' legs. One that does not take it is told again with the next look.
-func (p *Plane) boundCopies(ctx context.Context) error {
-	if !p.Driver().Mirrors() {
+// boundCopies tells a data plane that has started, or that this agent has not met, and that is its
+// own, how much it may copy to mirrors' legs. One that does not take it is told again with the next look.
+func (p *Plane) boundCopies(ctx context.Context, id string) error {
+	p.mu.Lock()
+	told := p.bounded == id
+	p.mu.Unlock()
+	if told || !p.Driver().Mirrors() {
 		return nil
 	}
-	err := p.probes.VdaMirrorSetOptions(ctx, spdk.MirrorOptions{CopyMB: p.cfg.RebuildMB})
-	if err == nil {
-		return nil
+	if err := p.probes.VdaMirrorSetOptions(ctx, spdk.MirrorOptions{CopyMB: p.cfg.RebuildMB}); err != nil {
+		return fmt.Errorf("rebuild-mbps %d: %w", p.cfg.RebuildMB, err)
 	}
 	p.mu.Lock()
-	p.driven = ""
-	p.mu.Unlock()
-	return fmt.Errorf("rebuild-mbps %d: %w", p.cfg.RebuildMB, err)
+	defer p.mu.Unlock()
+	p.bounded = id
+	return nil
 }
 
 // autoExamines reports that the data plane looks for lvstores on every new

@@ -125,8 +125,9 @@ func (c *Core) Set(term, gen uint64, legs []LegSpec) error {
 			}
 			return fmt.Errorf("%v cannot be a member: it is %v here and may lack writes; it can once it is ready", s.leg(), role)
 		}
-		if s.Role == Member && !c.legs[i].lost {
-			answers, whole = true, whole || !c.catch.Has(i)
+		if s.Role == Member {
+			answers = answers || !c.legs[i].lost
+			whole = whole || !c.catch.Has(i) // also one that is lost, for which I/O waits, and which resumes when this is taken
 		}
 	}
 	switch {

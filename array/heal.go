@@ -150,10 +150,11 @@ func (l *legs) trim(told bool, behind []string) {
 		fewer := false
 		lacks := func(v *vda.VD) bool { return v.Copied() || slices.Contains(behind, v.ID) }
 		stay, surplus := l.needed(c)
-		whole := slices.ContainsFunc(stay, func(v *vda.VD) bool { return !lacks(v) })
+		// Who takes over says who catches up when it serves, and the database does not know before.
+		whole := l.da.Moving.IsZero() && slices.ContainsFunc(stay, func(v *vda.VD) bool { return !lacks(v) })
 		for _, v := range surplus {
 			switch {
-			case v.Role == vda.Member && !whole && !lacks(v): // until then
+			case v.Role == vda.Member && !whole: // until then, also when it is said to lack something, which may have been before
 				v.Leaving = true
 				l.setLeg(v)
 			case v.Role != vda.Stale:

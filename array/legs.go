@@ -26,6 +26,10 @@ type LegReport struct {
 	Rate      uint64 // bytes per second by which Lack falls; 0: not known
 }
 
+// Unsure reports that the primary does not know what the leg lacks: it has no connection to
+// it, or its data plane has not assembled the mirror yet.
+func (r *LegReport) Unsure() bool { return !r.Connected && r.Lack == 0 }
+
 // MirrorReport is what a primary says of a mirror.
 type MirrorReport struct {
 	ID    string
@@ -370,6 +374,9 @@ func Lacking(r *LegsReport) LegChange {
 		for i := range r.Mirrors {
 			for j := range r.Mirrors[i].Legs {
 				s := &r.Mirrors[i].Legs[j]
+				if s.Unsure() {
+					continue
+				}
 				if _, v := l.find(s.VDID); v != nil && (v.Lack != s.Lack || v.CopyRate != s.Rate) {
 					l.setLack(v, s.Lack, s.Rate)
 				}

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/virtual-disk-array/vda"
 	"github.com/virtual-disk-array/vda/array"
@@ -187,6 +188,32 @@ func TestTrimWaitsForMembersThatCatchUp(t *testing.T) {
 			return errors.Join(append(errs, err)...)
 		}
 	}
+	moves := func(tx store.Tx) error {
+		da, err := tx.DA("m")
+		if err != nil {
+			return err
+		}
+		_, err = array.MovePrimary(tx, array.Move{DAID: "m", Term: da.Term, To: "m-s"})
+		return err
+	}
+	serves := func(tx store.Tx) error {
+		da, err := tx.DA("m")
+		if err != nil {
+			return err
+		}
+		da.Moving = time.Time{}
+		return tx.UpdateDA(da)
+	}
+	says := func(leg array.LegReport) func(store.Tx) error {
+		return func(tx store.Tx) error {
+			da, err := tx.DA("m")
+			if err != nil {
+				return err
+			}
+			return array.NoteLack(tx, &array.LegsReport{DAID: "m", Term: da.Term, Mirrors: []array.MirrorReport{{ID: "m0", Gen: 1,
+				Legs: []array.LegReport{leg}}}})
+		}
+	}
 	leaves := func(tx store.Tx) error {
 		da, err := tx.DA("m")
 		if err != nil {
@@ -215,6 +242,29 @@ func TestTrimWaitsForMembersThatCatchUp(t *testing.T) {
 			{caughtUp(cn(1)), "m0@1 a.0 b.0>; m1@2 c.0 d.1->"}, // which has no primary
 			{trim(), "m0@1 a.0 b.0>; m1@2 c.0 d.1->"},
 			{caughtUp(cn(0)), "m0@1 a.0 b.0>; m1@2 c.0 d.1->"},
+			{trim(), "m0@2 a.0 b.1->; m1@2 c.0 d.1->"},
+		}},
+		{"another primary has not said it yet", []step{
+			{lacks(4096, "a"), "m0@1 a.0 b.0; m1@1 c.0 d.0"},
+			{ill("b"), "m0@1 a.0 b.0; m1@1 c.0 d.0"},
+			{narrow, "m0@1 a.0 b.0>; m1@2 c.0 d.1->"},
+			{moves, "m0@1 a.0 b.0>; m1@2 c.0 d.1->"},
+			{trim(), "m0@1 a.0 b.0>; m1@2 c.0 d.1->"},
+			{serves, "m0@1 a.0 b.0>; m1@2 c.0 d.1->"},
+			{trim("a"), "m0@1 a.0 b.0>; m1@2 c.0 d.1->"},
+			{trim(), "m0@2 a.0 b.1->; m1@2 c.0 d.1->"},
+		}},
+		{"each was said to, at another time", []step{
+			{lacks(4096, "b"), "m0@1 a.0 b.0; m1@1 c.0 d.0"},
+			{leaves, "m0@1 a.0 b.0; m1@1 c.0 d.0"},
+			{trim("a"), "m0@1 a.0 b.0>; m1@2 c.0 d.1->"},
+		}},
+		{"the primary has no mirror yet", []step{
+			{lacks(4096, "a"), "m0@1 a.0 b.0; m1@1 c.0 d.0"},
+			{says(array.LegReport{VDID: "a"}), "m0@1 a.0 b.0; m1@1 c.0 d.0"},
+			{ill("b"), "m0@1 a.0 b.0; m1@1 c.0 d.0"},
+			{narrow, "m0@1 a.0 b.0>; m1@2 c.0 d.1->"},
+			{says(array.LegReport{VDID: "a", Connected: true}), "m0@1 a.0 b.0>; m1@2 c.0 d.1->"},
 			{trim(), "m0@2 a.0 b.1->; m1@2 c.0 d.1->"},
 		}},
 		{"the primary says so", []step{

@@ -84,7 +84,7 @@ func LeftOnCN(tx store.Reader, cnID string, drain vda.CNDrain) ([]Left, error) {
 // of the array's live controllers.
 func (l *Left) look(da *vda.DA, live []vda.Cntlr, cns map[string]*vda.CN, drain vda.CNDrain) bool {
 	if l.Primary {
-		l.Why = stays(l.Cntlr, live, cns)
+		l.Why = stays(da, l.Cntlr, live, cns)
 		l.Replace = len(live) == 1
 		if l.Why == "" && da.Health.Error {
 			l.Why = "the array is not well: " + da.Health.Msg
@@ -112,7 +112,7 @@ func (l *Left) look(da *vda.DA, live []vda.Cntlr, cns map[string]*vda.CN, drain 
 }
 
 // stays is why a primary does not move; "" when it can.
-func stays(primary vda.Cntlr, live []vda.Cntlr, cns map[string]*vda.CN) string {
+func stays(da *vda.DA, primary vda.Cntlr, live []vda.Cntlr, cns map[string]*vda.CN) string {
 	if len(live) == 1 {
 		return "the array has one controller only"
 	}
@@ -125,6 +125,8 @@ func stays(primary vda.Cntlr, live []vda.Cntlr, cns map[string]*vda.CN) string {
 			ill = "cn " + cn.Name + ", where its other controller is, is not well: " + cn.Health.Msg
 		case !cn.Online:
 			offline++
+		case da.Reservations && !cn.Reserves:
+			ill = "its reservations would not hold by cn " + cn.Name + ": " + cn.NotReserving()
 		default:
 			return ""
 		}

@@ -2,6 +2,7 @@ package array_test
 
 import (
 	"errors"
+	"slices"
 	"strings"
 	"testing"
 
@@ -146,6 +147,14 @@ func TestReservationsStay(t *testing.T) {
 	if _, err := planned(""); vda.KindOf(err) != vda.FailedPrecondition {
 		t.Errorf("a move when no other can: %v", err)
 	}
+	c.update(func(tx store.Tx) error {
+		left, err := array.LeftOnCN(tx, cn(2), vda.DrainPrimaries)
+		if at := slices.IndexFunc(left, func(l array.Left) bool { return l.DAName == "da0" && l.Primary }); err == nil &&
+			(at < 0 || !strings.Contains(left[at].Why, "its reservations would not hold by cn cn")) {
+			t.Errorf("a drain of cn2 does not say why the primary stays: %+v", left)
+		}
+		return err
+	})
 	c.reserve(0, 1, 2, 3)
 	if to := successor(); to != cn(3) {
 		t.Errorf("the successor is on %s, want cn3, which can", to)

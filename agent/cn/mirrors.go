@@ -112,7 +112,7 @@ func (r mirrors) set(ctx context.Context, m *apiv1.MirrorSpec, absent []*apiv1.V
 	}
 	s, err := r.Plane.VdaMirrorSet(ctx, spdk.MirrorSet{Name: vda.MirrorPrefix + m.Id, Term: r.c.Term, Gen: m.Gen, Legs: r.legsFor(m, absent)})
 	switch {
-	case spdk.Code(err) == -int(syscall.EINVAL) && (slices.ContainsFunc(legsIn(m, isMember), r.connected) || unrelated(m, had)):
+	case spdk.Code(err) == -int(syscall.EINVAL) && (slices.ContainsFunc(legsIn(m, isMember), r.connected) || r.unrelated(m, had)):
 		return fmt.Errorf("mirror %s: %w: %w", m.Id, errOtherLegs, err)
 	case err != nil:
 		return fmt.Errorf("mirror %s: %w", m.Id, err)
@@ -122,12 +122,12 @@ func (r mirrors) set(ctx context.Context, m *apiv1.MirrorSpec, absent []*apiv1.V
 }
 
 // unrelated reports that none of the members that a mirror is told has all data as far
-// as it knows: a user has the array go on with a leg that was dropped. Such a leg is not
-// connected before the mirror has let go of the others.
-func unrelated(m *apiv1.MirrorSpec, had *spdk.Mirror) bool {
+// as it knows: a user has the array go on with a leg that was dropped, or that catches up and
+// has another epoch for that. Such a leg is not connected before the mirror has let go of the others.
+func (r mirrors) unrelated(m *apiv1.MirrorSpec, had *spdk.Mirror) bool {
 	return !slices.ContainsFunc(legsIn(m, isMember), func(v *apiv1.VdTarget) bool {
 		l := legState(had, v.VdId)
-		return l != nil && (l.Role == spdk.MirrorMember || l.Role == spdk.MirrorJoining)
+		return l != nil && (l.Role == spdk.MirrorMember || l.Role == spdk.MirrorJoining) && !(l.CatchingUp && !r.mayStay(v))
 	})
 }
 

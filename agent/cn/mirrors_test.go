@@ -305,6 +305,32 @@ func TestMembersThatCatchUpAreReported(t *testing.T) {
 	})
 }
 
+// TestRecoveredWhileItCatchesUp: the leg with all data is lost while the other one catches up, and
+// a user has the array go on with that one, which takes another epoch.
+func TestRecoveredWhileItCatchesUp(t *testing.T) {
+	t.Parallel()
+	m := fakeMirrors(t, 1)
+	m.leased()
+	for _, spec := range m.mirrors {
+		m.cns[0].plane.CatchUp("vda-vd-"+spec.Legs[1].Vd.VdId+"n1", 1<<22)
+	}
+	m.reports(0, m.legs(1, "catching up", func(s *apiv1.LegState) bool { return s.LackBytes == 1<<22 }))
+	m.cns[0].plane.Cut(m.dns[0].plane, true)
+	m.reports(0, m.legs(0, "lost", func(s *apiv1.LegState) bool { return s.Lost }))
+	for _, spec := range m.mirrors { // array.Recover
+		spec.Gen++
+		spec.Legs[0].Role = apiv1.LegRole_LEG_ROLE_STALE
+		spec.Legs[0].Vd.Epoch++
+		spec.Legs[1].Vd.Epoch++
+	}
+	m.fence(1)
+	m.reports(0, m.legs(1, "shut out", func(s *apiv1.LegState) bool { return s.Lost }))
+	m.good(0, m.cntlr(0, 0))
+	m.healthy(0)
+	m.reports(0, quiet)
+	m.ana(0, spdk.ANAOptimized)
+}
+
 // TestTheNodesOwnBound: what a node may copy for all arrays together is said to a data plane
 // whenever it has started, also after one call that failed, and taken back by an agent that is
 // started without it. A data plane that cannot mirror is told nothing.

@@ -99,15 +99,23 @@ func (n *node) settleLegs(ctx context.Context) {
 		if n.noted[r.DAID] == noted[r.DAID] {
 			continue
 		}
-		changes = append(changes, array.Lacking(r))
+		if slices.ContainsFunc(r.Mirrors, func(m array.MirrorReport) bool {
+			return slices.ContainsFunc(m.Legs, func(l array.LegReport) bool { return !l.Unsure() })
+		}) {
+			changes = append(changes, array.Lacking(r))
+		}
 		if slices.ContainsFunc(r.Mirrors, func(m array.MirrorReport) bool { return m.Scrub.State != "" }) {
 			scrubs = append(scrubs, func(tx store.Tx) (array.Plan, error) { return nil, array.NoteScrub(tx, r) })
 		}
 	}
 	was, err := n.behindBefore(ctx)
+	unsure := unsureOf(reports)
 	for id := range was {
-		if noted[id] == "" {
+		switch {
+		case noted[id] == "":
 			changes = append(changes, array.CaughtUp(id, n.id))
+		case unsure[id]: // as of a data plane that has started again
+			now[id] = true
 		}
 	}
 	ok = n.m.changeManyLegs(ctx, changes) && ok
@@ -155,6 +163,19 @@ func behindIn(reports []*array.LegsReport) map[string]bool {
 		}
 	}
 	return behind
+}
+
+// unsureOf are the arrays of some of whose legs it is not known what they lack.
+func unsureOf(reports []*array.LegsReport) map[string]bool {
+	unsure := map[string]bool{}
+	for _, r := range reports {
+		for i := range r.Mirrors {
+			for j := range r.Mirrors[i].Legs {
+				unsure[r.DAID] = unsure[r.DAID] || r.Mirrors[i].Legs[j].Unsure()
+			}
+		}
+	}
+	return unsure
 }
 
 // changeLegs carries out transitions of legs, on a picture that is not stale, and

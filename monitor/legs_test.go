@@ -198,3 +198,35 @@ func TestMembersThatCatchUp(t *testing.T) {
 		})
 	})
 }
+
+// TestADataPlaneThatStartsAgain: what a member lacks is not forgotten while the primary's data
+// plane has no mirrors.
+func TestADataPlaneThatStartsAgain(t *testing.T) {
+	inBubble(t, func(r *rig) {
+		r.within(10*time.Second, "the pd is up", func() bool { d := r.dn(0); return d.Applied == d.Version })
+		da := r.addMirrored()
+		lack := func() (b uint64) {
+			r.update(func(tx store.Tx) error {
+				v, err := tx.VD("b")
+				if err == nil {
+					b = v.Lack
+				}
+				return err
+			})
+			return b
+		}
+		say := func(gen, lacks uint64, connected bool) {
+			r.agents.Agent("cn0").Mirror(&apiv1.MirrorState{MirrorId: "mirror", DaId: da.ID, Term: 1, Gen: gen, Legs: []*apiv1.LegState{
+				{VdId: "a", Connected: connected}, {VdId: "b", LackBytes: lacks}}})
+		}
+		say(1, 1<<19, true)
+		r.within(10*time.Second, "what is lacking is in SQL", func() bool { return lack() == 1<<19 })
+		say(0, 0, false)
+		time.Sleep(time.Minute)
+		if lack() != 1<<19 {
+			t.Errorf("while the data plane has no mirrors, b lacks %d bytes", lack())
+		}
+		r.agents.Agent("cn0").Mirror()
+		r.within(10*time.Second, "nothing is lacking", func() bool { return lack() == 0 })
+	})
+}

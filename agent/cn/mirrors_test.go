@@ -331,6 +331,17 @@ func TestRecoveredWhileItCatchesUp(t *testing.T) {
 	m.ana(0, spdk.ANAOptimized)
 }
 
+// TestMirrorsThatAreNotThereAreReported: that nothing is said of an array's mirrors says that no
+// member lacks anything, which nobody knows before they are assembled.
+func TestMirrorsThatAreNotThereAreReported(t *testing.T) {
+	t.Parallel()
+	m := fakeMirrors(t, 1)
+	m.leased()
+	m.reports(0, quiet)
+	m.cns[0].plane.Stop()
+	m.reports(0, m.legs(1, "unknown", func(s *apiv1.LegState) bool { return !s.Connected && !s.Lost && s.LackBytes == 0 }))
+}
+
 // TestTheNodesOwnBound: what a node may copy for all arrays together is said to a data plane
 // whenever it has started, also after one call that failed, and taken back by an agent that is
 // started without it. A data plane that cannot mirror is told nothing.

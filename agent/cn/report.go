@@ -231,12 +231,16 @@ func (a *Agent) reported() []*apiv1.MirrorState {
 }
 
 // mirrorStates describes all mirrors of each array whose primary is here and of
-// which there is anything to say. a.mu is held.
+// which there is anything to say. To say nothing is to say that no leg lacks anything, so
+// those that are not there yet, or not known, are described too. a.mu is held.
 func (a *Agent) mirrorStates() (all []*apiv1.MirrorState) {
+	if !a.Plane.Driver().Mirrors() {
+		return nil
+	}
 	for id := range a.standings {
 		c := a.set.cntlrs[id]
 		var states []*apiv1.MirrorState
-		there, say := false, false
+		say := false
 		for _, m := range mirrorsOf(c) {
 			s := a.mirrors[vda.MirrorPrefix+m.Id]
 			state := mirrorState(c, m, s)
@@ -248,13 +252,12 @@ func (a *Agent) mirrorStates() (all []*apiv1.MirrorState) {
 				}
 			}
 			states = append(states, state)
-			there = there || s != nil
 			state.Scrub = a.scrubState(c, m, s)
 			say = say || !state.Online || state.Scrub != nil || slices.ContainsFunc(state.Legs, func(l *apiv1.LegState) bool {
 				return !l.Connected || l.Lost || l.Ready || l.LackBytes > 0
 			})
 		}
-		if there && say {
+		if say {
 			all = append(all, states...)
 		}
 	}

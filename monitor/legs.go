@@ -74,7 +74,7 @@ func (n *node) settleLegs(ctx context.Context) {
 		period = urgentLackPeriod
 	}
 	now := behindIn(reports)
-	sooner := n.behind != nil && slices.ContainsFunc(slices.Collect(maps.Keys(now)), func(id string) bool { return !n.behind[id] })
+	sooner := n.behind != nil && slices.ContainsFunc(slices.Collect(maps.Keys(now)), func(id string) bool { return now.more(n.behind, id) })
 	note := sooner || time.Since(n.lackNoted) >= period && n.hasLacksLocked()
 	if note {
 		n.lackNoted = time.Now()
@@ -115,7 +115,9 @@ func (n *node) settleLegs(ctx context.Context) {
 		case noted[id] == "":
 			changes = append(changes, array.CaughtUp(id, n.id))
 		case unsure[id]: // as of a data plane that has started again
-			now[id] = true
+			for vd := range was[id] {
+				now.add(id, vd)
+			}
 		}
 	}
 	ok = n.m.changeManyLegs(ctx, changes) && ok
@@ -134,7 +136,7 @@ func (n *node) hasLacksLocked() bool {
 
 // behindBefore are the arrays of this node's primaries that have, as far as the database knows,
 // members which lack something.
-func (n *node) behindBefore(ctx context.Context) (was map[string]bool, err error) {
+func (n *node) behindBefore(ctx context.Context) (was lacking, err error) {
 	n.mu.Lock()
 	was = n.behind
 	n.mu.Unlock()
@@ -143,22 +145,44 @@ func (n *node) behindBefore(ctx context.Context) (was map[string]bool, err error
 	}
 	err = n.m.cfg.Store.View(ctx, func(tx store.Reader) error {
 		vds, err := tx.BehindOnCN(n.id)
-		was = map[string]bool{}
+		was = lacking{}
 		for i := range vds {
-			was[vds[i].DAID] = true
+			was.add(vds[i].DAID, vds[i].ID)
 		}
 		return err
 	})
 	return was, err
 }
 
-// behindIn are the arrays some of whose legs lack something.
-func behindIn(reports []*array.LegsReport) map[string]bool {
-	behind := map[string]bool{}
+// lacking are the legs that lack something, by array.
+type lacking map[string]map[string]bool
+
+func (l lacking) add(daID, vdID string) {
+	if l[daID] == nil {
+		l[daID] = map[string]bool{}
+	}
+	l[daID][vdID] = true
+}
+
+// more reports that a leg of an array lacks something that did not before.
+func (l lacking) more(before lacking, daID string) bool {
+	for vd := range l[daID] {
+		if !before[daID][vd] {
+			return true
+		}
+	}
+	return false
+}
+
+// behindIn are the legs that lack something.
+func behindIn(reports []*array.LegsReport) lacking {
+	behind := lacking{}
 	for _, r := range reports {
 		for i := range r.Mirrors {
-			if slices.ContainsFunc(r.Mirrors[i].Legs, func(l array.LegReport) bool { return l.Lack > 0 }) {
-				behind[r.DAID] = true
+			for _, l := range r.Mirrors[i].Legs {
+				if l.Lack > 0 {
+					behind.add(r.DAID, l.VDID)
+				}
 			}
 		}
 	}

@@ -230,3 +230,36 @@ func TestADataPlaneThatStartsAgain(t *testing.T) {
 		r.within(10*time.Second, "nothing is lacking", func() bool { return lack() == 0 })
 	})
 }
+
+// TestAnotherLegLacksSomething: that a member has something copied to it is in the database at
+// once, also while another leg of its array is copied to, and a decision is due.
+func TestAnotherLegLacksSomething(t *testing.T) {
+	inBubble(t, func(r *rig) {
+		r.within(10*time.Second, "the pd is up", func() bool { d := r.dn(0); return d.Applied == d.Version })
+		da := r.addMirrored()
+		lack := func(id string) (b uint64) {
+			r.update(func(tx store.Tx) error {
+				v, err := tx.VD(id)
+				if err == nil {
+					b = v.Lack
+				}
+				return err
+			})
+			return b
+		}
+		say := func(a, b uint64) {
+			r.agents.Agent("cn0").Mirror(&apiv1.MirrorState{MirrorId: "mirror", DaId: da.ID, Term: 1, Gen: 1, Legs: []*apiv1.LegState{
+				{VdId: "a", LackBytes: a}, {VdId: "b", LackBytes: b}}})
+		}
+		for i := range uint64(4) {
+			r.agents.Agent("cn0").Mirror()
+			r.within(10*time.Second, "nothing is lacking", func() bool { return lack("a")+lack("b") == 0 })
+			time.Sleep(lackPeriod + time.Duration(i)*lackPeriod/4)
+			say(1<<20+i, 0)
+			r.within(time.Second, "what a lacks is in SQL", func() bool { return lack("a") == 1<<20+i })
+			time.Sleep(lackPeriod / 4)
+			say(1<<20+i, 1<<19)
+			r.within(time.Second, "what b lacks is in SQL", func() bool { return lack("b") == 1<<19 })
+		}
+	})
+}

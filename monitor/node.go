@@ -53,8 +53,8 @@ type node struct {
 	lackNoted time.Time // when NoteLack ran last
 	// What it noted then, by array; settleLegs's own, of which one runs at a time.
 	noted map[string]string
-	// The arrays whose legs lacked something then; nil: the database may say so of others too.
-	behind map[string]bool
+	// The legs that lacked something then; nil: the database may say so of others too.
+	behind lacking
 
 	// What the last reply said of clones, and noteClones of the time before; cloning is
 	// whether one is under way.

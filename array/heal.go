@@ -150,7 +150,7 @@ func (l *legs) trim(told bool, behind []string) {
 		fewer := false
 		lacks := func(v *vda.VD) bool { return v.Copied() || slices.Contains(behind, v.ID) }
 		stay, surplus := l.needed(c)
-		// Who takes over says who catches up when it serves, and the database does not know before.
+		// A new primary says which legs catch up when it serves; the database does not know before.
 		whole := l.da.Moving.IsZero() && slices.ContainsFunc(stay, func(v *vda.VD) bool { return !lacks(v) })
 		for _, v := range surplus {
 			switch {

@@ -104,7 +104,12 @@ func fit(tx store.Reader, da *vda.DA, c *vda.Column, v *vda.VD) error {
 		}
 	}
 	for _, o := range c.Legs {
-		if o != v && !o.Health.Error && o.Lack < v.Lack {
+		switch member := o.Role == vda.Member; {
+		case o == v || o.Health.Error:
+		case member && v.Role != vda.Member:
+			return no("vd %s was dropped and misses writes that nobody has counted; vd %s of the same column is a member and lacks %d bytes: "+
+				"recover from that", v.ID, o.ID, o.Lack)
+		case member == (v.Role == vda.Member) && o.Lack < v.Lack:
 			return no("vd %s lacks %d bytes, as a copy to it was under way; vd %s of the same column is well and lacks %d: recover from that",
 				v.ID, v.Lack, o.ID, o.Lack)
 		}

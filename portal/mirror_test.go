@@ -421,6 +421,16 @@ func TestRecoverAMemberThatCatchesUp(t *testing.T) {
 	c.Agent(good.DnName).Ail(good.VdId, "its disk is gone")
 	must[*apiv1.SyncupDnReply](t)(client.SyncupDn(ctx, &apiv1.SyncupDnRequest{DnName: good.DnName}))
 	refusal(t, recover(good.VdId), codes.FailedPrecondition, 8, good.VdId, "all data")
+	must[struct{}](t)(struct{}{}, c.Store.Update(ctx, func(tx store.Tx) error { // one that was dropped long ago
+		v, err := tx.VD(behind.VdId)
+		if err != nil {
+			return err
+		}
+		stale := *v
+		stale.ID, stale.Role, stale.Lack = "stale", vda.Stale, 0
+		return tx.InsertVD(&stale)
+	}))
+	refusal(t, recover("stale"), codes.FailedPrecondition, 8, "vd stale was dropped", behind.VdId, "recover from that")
 	r := must[*apiv1.RecoverDaReply](t)(client.RecoverDa(ctx, &apiv1.RecoverDaRequest{DaName: "da0", VdId: behind.VdId, AcceptDataLoss: true}))
 	if !strings.Contains(r.ReplyInfo.ReplyMsg, "in 1048576 bytes it has older data") || r.DaMsg.RedundancyState != "single" {
 		t.Errorf("recovered: %v", r)

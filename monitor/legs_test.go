@@ -74,6 +74,21 @@ func (r *rig) legs(da *vda.DA) (sql, told string) {
 	return sql, told
 }
 
+// lack is how much a leg lacks, as the database knows.
+func (r *rig) lack(id string) (bytes uint64) {
+	r.Helper()
+	if err := r.store.Store.View(r.Context(), func(tx store.Reader) error {
+		v, err := tx.VD(id)
+		if err == nil {
+			bytes = v.Lack
+		}
+		return err
+	}); err != nil {
+		r.Fatal(err)
+	}
+	return bytes
+}
+
 // TestLegsAreSettled: the primary says that a leg is lost, that it has all; the
 // monitor decides, tells the primary, and lets the leg in again when its dn has
 // fenced it.
@@ -138,16 +153,6 @@ func TestMembersThatCatchUp(t *testing.T) {
 	inBubble(t, func(r *rig) {
 		r.within(10*time.Second, "the pd is up", func() bool { d := r.dn(0); return d.Applied == d.Version })
 		da := r.addMirrored()
-		lack := func() (b uint64) {
-			r.update(func(tx store.Tx) error {
-				v, err := tx.VD("b")
-				if err == nil {
-					b = v.Lack
-				}
-				return err
-			})
-			return b
-		}
 		legs := func(want string) {
 			t.Helper()
 			r.within(20*time.Second, want, func() bool { sql, _ := r.legs(da); return sql == want })
@@ -160,10 +165,10 @@ func TestMembersThatCatchUp(t *testing.T) {
 		legs("gen 1: a member 0, b member 0")
 		for i := range 4 {
 			say(0)
-			r.within(10*time.Second, "nothing is lacking", func() bool { return lack() == 0 })
+			r.within(10*time.Second, "nothing is lacking", func() bool { return r.lack("b") == 0 })
 			time.Sleep(lackPeriod + time.Duration(i)*lackPeriod/4)
 			say(1 << 19)
-			r.within(time.Second, "what is lacking is in SQL", func() bool { return lack() == 1<<19 })
+			r.within(time.Second, "what is lacking is in SQL", func() bool { return r.lack("b") == 1<<19 })
 		}
 		r.update(func(tx store.Tx) error { // a user has it narrowed
 			v, err := tx.VD("a")
@@ -181,7 +186,7 @@ func TestMembersThatCatchUp(t *testing.T) {
 		time.Sleep(time.Minute)
 		legs("gen 1: a member 0, b member 0")
 		r.agents.Agent("cn0").Mirror()
-		r.within(10*time.Second, "nothing is lacking", func() bool { return lack() == 0 })
+		r.within(10*time.Second, "nothing is lacking", func() bool { return r.lack("b") == 0 })
 		legs("gen 2: a stale 1, b member 0")
 	})
 	inEmptyBubble(t, func(r *rig) {
@@ -191,11 +196,7 @@ func TestMembersThatCatchUp(t *testing.T) {
 		stop()
 		r.update(func(tx store.Tx) error { return tx.SetVDLack("b", 4096, 0) })
 		defer r.monitor()()
-		r.within(time.Minute, "nothing is lacking", func() bool {
-			var v *vda.VD
-			err := r.store.Store.View(r.Context(), func(tx store.Reader) (err error) { v, err = tx.VD("b"); return err })
-			return err == nil && v.Lack == 0
-		})
+		r.within(time.Minute, "nothing is lacking", func() bool { return r.lack("b") == 0 })
 	})
 }
 
@@ -205,29 +206,19 @@ func TestADataPlaneThatStartsAgain(t *testing.T) {
 	inBubble(t, func(r *rig) {
 		r.within(10*time.Second, "the pd is up", func() bool { d := r.dn(0); return d.Applied == d.Version })
 		da := r.addMirrored()
-		lack := func() (b uint64) {
-			r.update(func(tx store.Tx) error {
-				v, err := tx.VD("b")
-				if err == nil {
-					b = v.Lack
-				}
-				return err
-			})
-			return b
-		}
 		say := func(gen, lacks uint64, connected bool) {
 			r.agents.Agent("cn0").Mirror(&apiv1.MirrorState{MirrorId: "mirror", DaId: da.ID, Term: 1, Gen: gen, Legs: []*apiv1.LegState{
 				{VdId: "a", Connected: connected}, {VdId: "b", LackBytes: lacks}}})
 		}
 		say(1, 1<<19, true)
-		r.within(10*time.Second, "what is lacking is in SQL", func() bool { return lack() == 1<<19 })
+		r.within(10*time.Second, "what is lacking is in SQL", func() bool { return r.lack("b") == 1<<19 })
 		say(0, 0, false)
 		time.Sleep(time.Minute)
-		if lack() != 1<<19 {
-			t.Errorf("while the data plane has no mirrors, b lacks %d bytes", lack())
+		if r.lack("b") != 1<<19 {
+			t.Errorf("while the data plane has no mirrors, b lacks %d bytes", r.lack("b"))
 		}
 		r.agents.Agent("cn0").Mirror()
-		r.within(10*time.Second, "nothing is lacking", func() bool { return lack() == 0 })
+		r.within(10*time.Second, "nothing is lacking", func() bool { return r.lack("b") == 0 })
 	})
 }
 
@@ -237,29 +228,19 @@ func TestAnotherLegLacksSomething(t *testing.T) {
 	inBubble(t, func(r *rig) {
 		r.within(10*time.Second, "the pd is up", func() bool { d := r.dn(0); return d.Applied == d.Version })
 		da := r.addMirrored()
-		lack := func(id string) (b uint64) {
-			r.update(func(tx store.Tx) error {
-				v, err := tx.VD(id)
-				if err == nil {
-					b = v.Lack
-				}
-				return err
-			})
-			return b
-		}
 		say := func(a, b uint64) {
 			r.agents.Agent("cn0").Mirror(&apiv1.MirrorState{MirrorId: "mirror", DaId: da.ID, Term: 1, Gen: 1, Legs: []*apiv1.LegState{
 				{VdId: "a", LackBytes: a}, {VdId: "b", LackBytes: b}}})
 		}
 		for i := range uint64(4) {
 			r.agents.Agent("cn0").Mirror()
-			r.within(10*time.Second, "nothing is lacking", func() bool { return lack("a")+lack("b") == 0 })
+			r.within(10*time.Second, "nothing is lacking", func() bool { return r.lack("a")+r.lack("b") == 0 })
 			time.Sleep(lackPeriod + time.Duration(i)*lackPeriod/4)
 			say(1<<20+i, 0)
-			r.within(time.Second, "what a lacks is in SQL", func() bool { return lack("a") == 1<<20+i })
+			r.within(time.Second, "what a lacks is in SQL", func() bool { return r.lack("a") == 1<<20+i })
 			time.Sleep(lackPeriod / 4)
 			say(1<<20+i, 1<<19)
-			r.within(time.Second, "what b lacks is in SQL", func() bool { return lack("b") == 1<<19 })
+			r.within(time.Second, "what b lacks is in SQL", func() bool { return r.lack("b") == 1<<19 })
 		}
 	})
 }

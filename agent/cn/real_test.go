@@ -453,6 +453,7 @@ func realRestarts(t *testing.T, spdkDN, spdkCN bool) {
 			}
 			return ""
 		})
+		l.checked() // else what is not noticed yet is taken for well
 		l.healthy(i)
 	}
 	l.healthy(1)
@@ -462,6 +463,7 @@ func realRestarts(t *testing.T, spdkDN, spdkCN bool) {
 		g.stop()
 		g.start()
 	}
+	l.checked()
 	l.healthy(0)
 	l.healthy(1)
 	verify(t, l.disk(0), 7)
@@ -471,6 +473,7 @@ func realRestarts(t *testing.T, spdkDN, spdkCN bool) {
 	cnTgts[0].start()
 	l.cns[0].start(l)
 	l.leased()
+	l.checked()
 	l.healthy(0)
 	l.healthy(1)
 	verify(t, l.disk(1), 7)

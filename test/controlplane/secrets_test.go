@@ -74,6 +74,14 @@ func TestNoSecretLeaves(t *testing.T) {
 	cfg.Secure(tok)
 	f.portal = f.client(cfg)
 	f.db(dbcli.Main{Action: "secure"})
+	nobody, none := client.Config{Portals: []string{f.at}}, tok
+	none.Secret = strings.Repeat("A", len(tok.Secret))
+	nobody.Secure(none)
+	stranger := f.client(nobody)
+	f.until("the portal knows that the cluster is secured", func() bool {
+		_, err := stranger.ListDa(t.Context(), &apiv1.ListDaRequest{})
+		return err != nil
+	})
 	for i, b := range nodes[:2] {
 		f.must(f.portal.CreateDn(t.Context(), &apiv1.CreateDnRequest{DnName: b.name, DnListenerConf: listener(4420 + i)}))
 		f.must(f.portal.CreatePd(t.Context(), &apiv1.CreatePdRequest{DnName: b.name, PdName: "pd0",

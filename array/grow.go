@@ -34,6 +34,17 @@ func MayGrow(tx store.Reader, da *vda.DA, size uint64) error {
 	if err := roomBesideSnaps(tx, da, size, refuse); err != nil {
 		return err
 	}
+	return eachCN(tx, da, func(cn *vda.CN) error {
+		if cn.OnSPDK() {
+			return refuse("cn %s of it runs SPDK (%s), which cannot safely grow an array that is in use; run vda_tgt on all its cns", cn.Name,
+				cn.DataPlaneVersion)
+		}
+		return nil
+	})
+}
+
+// eachCN calls f with the cns of an array's controllers, until f returns an error.
+func eachCN(tx store.Reader, da *vda.DA, f func(*vda.CN) error) error {
 	cntlrs, err := tx.CntlrsOfDA(da.ID)
 	if err != nil {
 		return err
@@ -46,9 +57,8 @@ func MayGrow(tx store.Reader, da *vda.DA, size uint64) error {
 		if err != nil {
 			return err
 		}
-		if cn.OnSPDK() {
-			return refuse("cn %s of it runs SPDK (%s), which cannot safely grow an array that is in use; run vda_tgt on all its cns", cn.Name,
-				cn.DataPlaneVersion)
+		if err := f(cn); err != nil {
+			return err
 		}
 	}
 	return nil

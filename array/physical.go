@@ -65,24 +65,13 @@ func mayBuy(tx store.Reader, da *vda.DA, size uint64) (grps []vda.Grp, err error
 
 // noSPDK refuses more physical size for an array with a controller on SPDK.
 func noSPDK(tx store.Reader, da *vda.DA) error {
-	cntlrs, err := tx.CntlrsOfDA(da.ID)
-	if err != nil {
-		return err
-	}
-	for i := range cntlrs {
-		if cntlrs[i].Deleted {
-			continue
-		}
-		cn, err := tx.CN(cntlrs[i].CNID)
-		if err != nil {
-			return err
-		}
+	return eachCN(tx, da, func(cn *vda.CN) error {
 		if cn.OnSPDK() {
 			return &vda.Error{Kind: vda.FailedPrecondition, Op: "grow", Object: "da " + da.Name, Msg: fmt.Sprintf("cn %s of it runs SPDK (%s), "+
 				"which cannot add disks to an array that is in use; run vda_tgt on all its cns", cn.Name, cn.DataPlaneVersion)}
 		}
-	}
-	return nil
+		return nil
+	})
 }
 
 // mostPhysical is the greatest physical size that an array with so many snapshots can

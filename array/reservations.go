@@ -16,24 +16,16 @@ import (
 // CheckReservations refuses reservations for an array with a controller by which they would
 // not hold. vda.FailedPrecondition names its cn.
 func CheckReservations(tx store.Reader, da *vda.DA) error {
-	cntlrs, err := tx.CntlrsOfDA(da.ID)
-	if err != nil || !da.Reservations {
-		return err
+	if !da.Reservations {
+		return nil
 	}
-	for i := range cntlrs {
-		if cntlrs[i].Deleted {
-			continue
-		}
-		cn, err := tx.CN(cntlrs[i].CNID)
-		if err != nil {
-			return err
-		}
+	return eachCN(tx, da, func(cn *vda.CN) error {
 		if why := cn.NotReserving(); why != "" {
 			return &vda.Error{Kind: vda.FailedPrecondition, Op: "modify", Object: "da " + da.Name,
 				Msg: fmt.Sprintf("reservations is true, and they would not hold by its controller on cn %s: %s", cn.Name, why)}
 		}
-	}
-	return nil
+		return nil
+	})
 }
 
 // SetReservations writes an array of which the caller has changed Reservations, and maybe

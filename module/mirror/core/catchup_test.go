@@ -27,8 +27,8 @@ func TestALostMemberMayStayWithOneThatCatchesUp(t *testing.T) {
 	labels := map[core.Leg]*label.Label{}
 	var reads []core.Action // of repairs
 	carry := func() {
-		for todo := slices.Clone(c.Take(nil)); len(todo) > 0; todo = slices.Clone(c.Take(nil)) {
-			for _, a := range todo {
+		for actions := slices.Clone(c.Take(nil)); len(actions) > 0; actions = slices.Clone(c.Take(nil)) {
+			for _, a := range actions {
 				switch a.Kind {
 				case core.ReadLeg:
 					reads = append(reads, a)

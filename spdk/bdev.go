@@ -16,7 +16,6 @@ type Bdev struct {
 	AssignedRateLimits RateLimits      `json:"assigned_rate_limits"`
 	Claimed            bool            `json:"claimed"`
 	ClaimType          string          `json:"claim_type,omitempty"` // such as "exclusive_write"
-	SupportedIOTypes   map[string]bool `json:"supported_io_types"`
 	DriverSpecific     json.RawMessage `json:"driver_specific"`
 }
 

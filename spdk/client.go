@@ -2,13 +2,14 @@ package spdk
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"log/slog"
 	"net"
 	"sync"
 	"time"
+
+	jsonv2 "github.com/go-json-experiment/json"
 )
 
 // Config of a Client.
@@ -96,7 +97,7 @@ func (c *Client) Sequence(ctx context.Context, reqs ...Request) []error {
 		if r.lost != nil || reqs[i].Result == nil {
 			continue
 		}
-		if err := json.Unmarshal(r.result, reqs[i].Result); err != nil {
+		if err := jsonv2.Unmarshal(r.result, reqs[i].Result, lenient); err != nil {
 			errs[i] = fmt.Errorf("%s: result does not decode: %w", reqs[i].Method, err)
 		}
 	}

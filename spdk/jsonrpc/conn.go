@@ -1,16 +1,20 @@
 package jsonrpc
 
 import (
-	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"net"
 	"runtime/debug"
+	"slices"
 	"sync"
 	"time"
 	"unicode/utf8"
+
+	jsonv2 "github.com/go-json-experiment/json"
+	"github.com/go-json-experiment/json/jsontext"
+	jsonv1 "github.com/go-json-experiment/json/v1"
 )
 
 // conn is one client.
@@ -261,41 +265,30 @@ func parse(raw json.RawMessage) (call, *Error) {
 	return one, nil
 }
 
-// reply is the wire form; id stays as the client wrote it.
-type reply struct {
-	JSONRPC string          `json:"jsonrpc"`
-	ID      json.RawMessage `json:"id"`
-	Result  any             `json:"result,omitempty"`
-	Error   *Error          `json:"error,omitempty"`
-}
-
+// encode is one reply; id stays as the client wrote it, nil for null. Nothing is put into JSON
+// twice: lists of large nodes are megabytes.
 func encode(id json.RawMessage, result any, failed *Error) []byte {
 	if id == nil {
 		id = json.RawMessage("null")
 	}
-	r := reply{JSONRPC: "2.0", ID: id, Error: failed}
+	head := fmt.Appendf(nil, `{"jsonrpc":"2.0","id":%s,`, id)
 	if failed == nil {
 		body, err := marshal(result)
-		if err != nil {
-			r.Error = &Error{Code: CodeInternalError, Message: "Internal error", Data: "result does not encode: " + err.Error()}
-		} else {
-			r.Result = json.RawMessage(body)
+		if err == nil {
+			return slices.Concat(head, []byte(`"result":`), body, []byte{'}'})
 		}
+		failed = &Error{Code: CodeInternalError, Message: "Internal error", Data: "result does not encode: " + err.Error()}
 	}
-	out, err := marshal(r)
+	body, err := marshal(failed)
 	if err != nil {
 		return nil
 	}
-	return out
+	return slices.Concat(head, []byte(`"error":`), body, []byte{'}'})
 }
 
-// marshal is json.Marshal without its escaping of <, > and &.
+// marshal is encoding/json.Marshal without its escaping of <, > and &.
 func marshal(v any) ([]byte, error) {
-	var buf bytes.Buffer
-	enc := json.NewEncoder(&buf)
-	enc.SetEscapeHTML(false)
-	err := enc.Encode(v)
-	return bytes.TrimSuffix(buf.Bytes(), []byte{'\n'}), err
+	return jsonv2.Marshal(v, jsonv1.DefaultOptionsV1(), jsontext.EscapeForHTML(false))
 }
 
 // budget bounds the bytes read for one request.

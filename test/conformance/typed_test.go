@@ -97,8 +97,15 @@ func typedBdevs(t *testing.T, p *plane) {
 	must[string](t)(p.BdevAioCreate(ctx, spdk.AioCreate{Name: "A", Filename: file, BlockSize: 512}))
 	p.ok(os.Truncate(file, 2<<20))
 	p.ok(p.BdevAioRescan(ctx, "A"))
-	if b := must[*spdk.Bdev](t)(p.BdevGet(ctx, "A", 100)); b.Bytes() != 2<<20 || b.Claimed || !b.SupportedIOTypes["write"] {
+	if b := must[*spdk.Bdev](t)(p.BdevGet(ctx, "A", 100)); b.Bytes() != 2<<20 || b.Claimed {
 		t.Errorf("after the file has grown: %+v", b)
+	}
+	var can []struct {
+		IO map[string]bool `json:"supported_io_types"`
+	}
+	p.ok(p.Call(ctx, "bdev_get_bdevs", map[string]string{"name": "A"}, &can))
+	if len(can) != 1 || !can[0].IO["write"] {
+		t.Errorf("what A can do: %+v", can)
 	}
 	p.ok(p.BdevRaidCreate(ctx, spdk.RaidCreate{Name: "R", RaidLevel: "raid0", StripSizeKB: 64, BaseBdevs: []string{"Malloc0", "N"}}))
 	r := must[[]spdk.Raid](t)(p.BdevRaidGetBdevs(ctx, "online"))

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"errors"
+	"maps"
 	"slices"
 	"strings"
 	"time"
@@ -22,6 +23,8 @@ const (
 	// replaceBatch is for how many legs places are chosen at once: what is chosen then is of one
 	// look at all disks.
 	replaceBatch = 128
+	// decisionsMost is for how long legs are not replaced while I/O waits for decisions.
+	decisionsMost = 30 * time.Second
 	// targetDelay is how long a target may be without a connection before what was
 	// copied to it counts as an attempt that has failed.
 	targetDelay = 10 * time.Second
@@ -151,6 +154,7 @@ func (m *Monitor) watchHeal(ctx context.Context) {
 	defer tick.Stop()
 	memory := map[string]*legMemory{}
 	unplaced := map[string]stuck{}
+	var first decisionsFirst
 	for {
 		select {
 		case <-ctx.Done():
@@ -160,14 +164,40 @@ func (m *Monitor) watchHeal(ctx context.Context) {
 		if !m.Ready() {
 			continue
 		}
-		if err := errors.Join(m.heal(ctx, memory), m.drain(ctx, unplaced)); err != nil && ctx.Err() == nil {
+		if err := errors.Join(m.heal(ctx, memory, first.wait(time.Now(), m.ioWaits())), m.drain(ctx, unplaced)); err != nil && ctx.Err() == nil {
 			m.metrics.storeErrors.Inc()
 			m.log.Warn("legs of mirrors have to wait", "err", err)
 		}
 	}
 }
 
-func (m *Monitor) heal(ctx context.Context, memory map[string]*legMemory) error {
+// decisionsFirst has the legs of a node that has died dropped before new ones are made: I/O waits
+// for the one, and both take the same nodes and database.
+type decisionsFirst struct {
+	since time.Time // since when I/O waits; zero: it does not
+}
+
+// wait returns whether legs are not to be replaced yet, and is told whether I/O waits for a
+// decision. Where it waits for long there is none to be had: no leg of an array is left.
+func (d *decisionsFirst) wait(now time.Time, ioWaits bool) bool {
+	switch {
+	case !ioWaits:
+		d.since = time.Time{}
+	case d.since.IsZero():
+		d.since = now
+	}
+	return ioWaits && now.Sub(d.since) < decisionsMost
+}
+
+// ioWaits reports that a primary on a node of this monitor's has lost a member.
+func (m *Monitor) ioWaits() bool {
+	m.mu.Lock()
+	nodes := slices.Collect(maps.Values(m.nodes))
+	m.mu.Unlock()
+	return slices.ContainsFunc(nodes, (*node).hasLost)
+}
+
+func (m *Monitor) heal(ctx context.Context, memory map[string]*legMemory, decisionsFirst bool) error {
 	ctx = rpc.WithRequestID(ctx, rpc.NewRequestID())
 	legs, behind, err := m.legViews(ctx, memory)
 	if err != nil || len(legs) == 0 {
@@ -179,6 +209,9 @@ func (m *Monitor) heal(ctx context.Context, memory map[string]*legMemory) error 
 		changes = append(changes, array.Trimmed(id, behind[id]...))
 	}
 	m.changeManyLegs(ctx, changes)
+	if decisionsFirst {
+		p.Replace = nil
+	}
 	changes = nil
 	for _, v := range p.Expel {
 		changes = append(changes, array.Expelled(v.DAID, v.ID, v.Epoch))

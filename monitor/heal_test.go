@@ -112,3 +112,23 @@ func TestFlappingLegWaits(t *testing.T) {
 		t.Errorf("after %v without a loss it waits %v", flapTime, w)
 	}
 }
+
+// TestDecisionsFirst: while I/O waits for decisions no legs are replaced, but not for ever where
+// no decision comes.
+func TestDecisionsFirst(t *testing.T) {
+	var d decisionsFirst
+	begin := time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
+	for i, c := range []struct {
+		at    time.Duration
+		waits bool
+		want  bool
+	}{
+		{0, false, false}, {time.Second, true, true}, {2 * time.Second, true, true}, {3 * time.Second, false, false},
+		{4 * time.Second, true, true}, {4*time.Second + decisionsMost - 1, true, true}, {4*time.Second + decisionsMost, true, false},
+		{time.Hour, true, false}, {time.Hour, false, false}, {time.Hour, true, true},
+	} {
+		if got := d.wait(begin.Add(c.at), c.waits); got != c.want {
+			t.Errorf("step %d: %v, want %v", i, got, c.want)
+		}
+	}
+}

@@ -64,6 +64,17 @@ func urgent(r *array.LegsReport) bool {
 	})
 }
 
+// hasLost reports that the last reply had a mirror in it with a lost member.
+func (n *node) hasLost() bool {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return slices.ContainsFunc(n.legs, func(r *array.LegsReport) bool {
+		return slices.ContainsFunc(r.Mirrors, func(m array.MirrorReport) bool {
+			return slices.ContainsFunc(m.Legs, func(l array.LegReport) bool { return l.Lost })
+		})
+	})
+}
+
 // settleLegs decides on what the last reply said of mirrors. One call of a node is
 // under way at a time; what it comes too late for, the next beat says again.
 func (n *node) settleLegs(ctx context.Context) {

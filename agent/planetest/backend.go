@@ -149,12 +149,8 @@ func (p *Plane) setFailAtOnce(a *params) (any, error) {
 }
 
 func (p *Plane) getControllers(a *params) (any, error) {
-	p.appear()
 	list := []map[string]any{}
-	for _, c := range p.ctrlrs {
-		if a.Name != "" && a.Name != c.name {
-			continue
-		}
+	for _, c := range asked(p.ctrlrs, a.Name) {
 		paths := []any{}
 		for _, k := range c.paths() {
 			host, port, _ := splitAddr(k.addr)
@@ -245,18 +241,22 @@ func (p *Plane) deleteRaid(a *params) (any, error) {
 func (p *Plane) getRaids(a *params) (any, error) {
 	list := []spdk.Raid{}
 	for _, r := range p.raids {
-		if out := p.describeRaid(r); a.Category == "all" || a.Category == out.State {
-			list = append(list, out)
+		if a.Category == "all" || a.Category == p.raidState(r) {
+			list = append(list, p.describeRaid(r))
 		}
 	}
 	return list, nil
 }
 
-func (p *Plane) describeRaid(r *raid) spdk.Raid {
-	out := spdk.Raid{Name: r.Name, State: "configuring", StripSizeKB: r.StripSizeKB, RaidLevel: r.RaidLevel, NumBaseBdevs: len(r.BaseBdevs)}
+func (p *Plane) raidState(r *raid) string {
 	if p.bdevs[r.Name] != nil {
-		out.State = "online"
+		return "online"
 	}
+	return "configuring"
+}
+
+func (p *Plane) describeRaid(r *raid) spdk.Raid {
+	out := spdk.Raid{Name: r.Name, State: p.raidState(r), StripSizeKB: r.StripSizeKB, RaidLevel: r.RaidLevel, NumBaseBdevs: len(r.BaseBdevs)}
 	for _, n := range r.BaseBdevs {
 		out.BaseBdevs = append(out.BaseBdevs, spdk.RaidBase{Name: spdk.Ptr(n), IsConfigured: p.bdevs[n] != nil})
 	}

@@ -57,6 +57,8 @@ type Plane struct {
 	version [2]int // what it says it is
 	log     string // what it has logged
 	bdevs   map[string]*bdev
+	names   map[string][]*bdev // by UUID and alias
+	stores  map[string]*bdev   // what lvstores that are open are on, by their names
 	ctrlrs  map[string]*ctrlr
 	raids   map[string]*raid
 	mirrors map[string]*spdk.Mirror
@@ -82,6 +84,8 @@ type bdev struct {
 	medium              *Medium
 	claimed             bool
 	loaded              *store // lvstore opened on it
+	of                  *store // whose lvol it shows, nil for other bdevs
+	lvol                *lvol
 	limits              spdk.RateLimits
 	readOnly            bool // it is a snapshot
 }
@@ -155,6 +159,7 @@ func (p *Plane) Boot() {
 	p.c.mu.Lock()
 	defer p.c.mu.Unlock()
 	p.bdevs, p.ctrlrs, p.raids = map[string]*bdev{}, map[string]*ctrlr{}, map[string]*raid{}
+	p.names, p.stores = map[string][]*bdev{}, map[string]*bdev{}
 	p.mirrors, p.pending, p.holds, p.copyMB = map[string]*spdk.Mirror{}, map[string]int{}, map[string]*hold{}, 0
 	p.held, p.busy, p.queues = map[string]bool{}, map[string]int{}, map[string][]*byte{}
 	p.fetches = map[string]bool{}

@@ -272,17 +272,10 @@ func (p *Plane) member(b *bdev, cmd *Command) *bdev {
 
 // under is the bdev below an lvol, and the lvstore between.
 func (p *Plane) under(b *bdev) (*bdev, *store) {
-	for _, base := range p.bdevs {
-		if base.loaded == nil {
-			continue
-		}
-		for _, l := range base.loaded.lvols {
-			if l.uuid == b.uuid {
-				return base, base.loaded
-			}
-		}
+	if b.of == nil {
+		return nil, nil
 	}
-	return nil, nil
+	return p.storeNamed(b.of.name)
 }
 
 // media is a command at a disk, which serves one after the other.

@@ -19,6 +19,7 @@ func (p *Plane) load(b *bdev) {
 		return
 	}
 	b.loaded, b.claimed = b.medium.store, true
+	p.stores[b.loaded.name] = b
 	for _, l := range b.loaded.lvols {
 		if l.outside == nil || p.bdev(l.outside.uuid) != nil {
 			p.show(b.loaded, l)
@@ -27,8 +28,8 @@ func (p *Plane) load(b *bdev) {
 }
 
 func (p *Plane) show(s *store, l *lvol) {
-	p.bdevs[l.uuid] = &bdev{name: l.uuid, uuid: l.uuid, product: "Logical Volume",
-		aliases: []string{s.name + "/" + l.name}, blocks: l.clusters * s.cluster / 4096, medium: l.medium, readOnly: l.readOnly}
+	p.put(&bdev{name: l.uuid, uuid: l.uuid, product: "Logical Volume", of: s, lvol: l,
+		aliases: []string{s.name + "/" + l.name}, blocks: l.clusters * s.cluster / 4096, medium: l.medium, readOnly: l.readOnly})
 }
 
 func (p *Plane) unload(b *bdev) {
@@ -37,6 +38,7 @@ func (p *Plane) unload(b *bdev) {
 			p.remove(up)
 		}
 	}
+	delete(p.stores, b.loaded.name)
 	b.loaded, b.claimed = nil, false
 }
 
@@ -82,15 +84,6 @@ func (p *Plane) growLvstore(a *params) (any, error) {
 	return true, nil
 }
 
-func (p *Plane) storeNamed(name string) (*bdev, *store) {
-	for _, b := range p.bdevs {
-		if b.loaded != nil && b.loaded.name == name {
-			return b, b.loaded
-		}
-	}
-	return nil, nil
-}
-
 func (p *Plane) deleteLvstore(a *params) (any, error) {
 	b, s := p.storeNamed(a.LvsName)
 	if s == nil {
@@ -127,21 +120,6 @@ func (p *Plane) createLvol(a *params) (any, error) {
 	s.lvols[l.name] = l
 	p.show(s, l)
 	return l.uuid, nil
-}
-
-func (p *Plane) lvol(name string) (*store, *lvol) {
-	up := p.bdev(name)
-	for _, b := range p.bdevs {
-		if b.loaded == nil || up == nil {
-			continue
-		}
-		for _, l := range b.loaded.lvols {
-			if l.uuid == up.uuid {
-				return b.loaded, l
-			}
-		}
-	}
-	return nil, nil
 }
 
 func (p *Plane) deleteLvol(a *params) (any, error) {
@@ -271,10 +249,7 @@ func (p *Plane) cloneLvol(a *params) (any, error) {
 
 // describeLvol is driver_specific.lvol of an lvol's bdev, nil for other bdevs.
 func (p *Plane) describeLvol(b *bdev) *spdk.BdevLvol {
-	if b.product != "Logical Volume" {
-		return nil
-	}
-	s, l := p.lvol(b.name)
+	s, l := b.of, b.lvol
 	if l == nil {
 		return nil
 	}
@@ -300,7 +275,10 @@ func (p *Plane) renameLvol(a *params) (any, error) {
 	delete(s.lvols, l.name)
 	l.name = a.NewName
 	s.lvols[l.name] = l
-	p.bdevs[l.uuid].aliases = []string{s.name + "/" + l.name}
+	b := p.bdevs[l.uuid]
+	p.take(b)
+	b.aliases = []string{s.name + "/" + l.name}
+	p.put(b)
 	return true, nil
 }
 
@@ -313,8 +291,10 @@ func (p *Plane) Renaming(alias, other string, on bool) {
 	if b == nil {
 		return
 	}
+	p.take(b)
 	b.aliases = slices.DeleteFunc(b.aliases, func(a string) bool { return a == other })
 	if on {
 		b.aliases = append(b.aliases, other)
 	}
+	p.put(b)
 }

@@ -77,6 +77,9 @@ func (s *store) free() uint64 {
 // clones are the lvols that stand on a snapshot.
 func (s *store) clones(of *lvol) (all []*lvol) {
 	for _, l := range s.lvols {
+		if !of.readOnly {
+			break
+		}
 		if l.parent == of {
 			all = append(all, l)
 		}

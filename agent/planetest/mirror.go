@@ -192,10 +192,8 @@ func (p *Plane) CatchUp(bdev string, bytes uint64) {
 
 func (p *Plane) getMirrors(a *params) (any, error) {
 	list := []*spdk.Mirror{}
-	for _, m := range p.mirrors {
-		if a.Name == "" || a.Name == m.Name {
-			list = append(list, p.lookAt(m))
-		}
+	for _, m := range asked(p.mirrors, a.Name) {
+		list = append(list, p.lookAt(m))
 	}
 	if a.Name != "" && len(list) == 0 {
 		return nil, errNoDev

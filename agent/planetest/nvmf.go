@@ -218,8 +218,11 @@ func (s *subsystem) leaving() bool {
 // that waits for the target's answer and keeps the target from giving it: the data
 // plane stands still from then on. The lock is held.
 func (p *Plane) tellOwn(s *subsystem, what string) {
+	if p.swaps {
+		return
+	}
 	for name, c := range p.ctrlrs {
-		if !p.swaps && c.nqn == s.NQN && p.c.planes[c.addr] == p && !c.disabled {
+		if c.nqn == s.NQN && p.c.planes[c.addr] == p && !c.disabled {
 			p.stuck = "the data plane stands still: subsystem " + s.NQN + " " + what + " while " + name + " is connected to it"
 		}
 	}

@@ -30,7 +30,7 @@ func (p *Plane) addPath(c, of *ctrlr) []string {
 	} else {
 		of.more = append(of.more, c)
 	}
-	p.appear()
+	p.appears(p.ctrlrs[c.name])
 	if b := p.bdevs[c.name+"n1"]; b != nil {
 		return []string{b.name}
 	}
@@ -40,18 +40,21 @@ func (p *Plane) addPath(c, of *ctrlr) []string {
 // appear makes the bdevs of namespaces that paths have come to show.
 func (p *Plane) appear() {
 	for _, c := range p.ctrlrs {
-		if !c.multi || p.bdevs[c.name+"n1"] != nil {
+		p.appears(c)
+	}
+}
+
+func (p *Plane) appears(c *ctrlr) {
+	if !c.multi || p.bdevs[c.name+"n1"] != nil {
+		return
+	}
+	for _, k := range c.paths() {
+		ns, remote := p.shows(k)
+		if remote == nil || p.bdev(ns.UUID) != nil {
 			continue
 		}
-		for _, k := range c.paths() {
-			ns, remote := p.shows(k)
-			if remote == nil || p.bdev(ns.UUID) != nil {
-				continue
-			}
-			b := &bdev{name: c.name + "n1", uuid: ns.UUID, product: "NVMe disk", blocks: remote.blocks, medium: remote.medium}
-			p.bdevs[b.name] = b
-			break
-		}
+		p.put(&bdev{name: c.name + "n1", uuid: ns.UUID, product: "NVMe disk", blocks: remote.blocks, medium: remote.medium})
+		return
 	}
 }
 

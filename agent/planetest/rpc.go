@@ -278,30 +278,18 @@ func init() {
 	}
 }
 
-func (p *Plane) bdev(name string) *bdev {
-	if b := p.bdevs[name]; b != nil {
-		return b
-	}
-	for _, b := range p.bdevs {
-		if b.name == name || b.uuid == name || slices.Contains(b.aliases, name) {
-			return b
-		}
-	}
-	return nil
-}
-
 func (p *Plane) add(b *bdev) error {
 	if p.bdevs[b.name] != nil {
 		return errExists
 	}
 	b.uuid = newUUID(b.uuid)
-	p.bdevs[b.name] = b
+	p.put(b)
 	return nil
 }
 
 // remove takes a bdev away with all that stands on it.
 func (p *Plane) remove(b *bdev) {
-	delete(p.bdevs, b.name)
+	p.take(b)
 	if b.loaded != nil {
 		p.unload(b)
 	}
@@ -361,33 +349,41 @@ func (p *Plane) getVdaIOStat(a *params) (any, error) {
 }
 
 func (p *Plane) getBdevs(a *params) (any, error) {
+	if a.Name != "" {
+		b := p.bdev(a.Name)
+		if b == nil {
+			p.appear()
+			b = p.bdev(a.Name)
+		}
+		if b == nil {
+			return nil, errNoDev
+		}
+		return []spdk.Bdev{p.describe(b)}, nil
+	}
 	p.appear()
 	list := []spdk.Bdev{}
-	one := p.bdev(a.Name)
 	for _, b := range p.bdevs {
-		if a.Name == "" || one == b {
-			specific := json.RawMessage("{}")
-			if r := p.raids[b.name]; r != nil && p.atLeast(23, 1) {
-				specific, _ = json.Marshal(map[string]any{"raid": p.describeRaid(r)})
-			}
-			if l := p.describeLvol(b); l != nil {
-				specific, _ = json.Marshal(map[string]any{"lvol": l})
-			}
-			if m := p.mirrors[b.name]; m != nil {
-				specific, _ = json.Marshal(map[string]any{"mirror": p.lookAt(m)})
-			}
-			if p.real != nil && b.product == "Mirror" {
-				if m, err := p.real.mod.Find(b.name); err == nil {
-					specific, _ = json.Marshal(map[string]any{"mirror": p.shown(m.Status())})
-				}
-			}
-			list = append(list, spdk.Bdev{Name: b.name, Aliases: b.aliases, ProductName: b.product,
-				BlockSize: 4096, NumBlocks: b.blocks, UUID: b.uuid, Claimed: b.claimed, DriverSpecific: specific,
-				AssignedRateLimits: b.limits})
-		}
-	}
-	if a.Name != "" && len(list) == 0 {
-		return nil, errNoDev
+		list = append(list, p.describe(b))
 	}
 	return list, nil
+}
+
+func (p *Plane) describe(b *bdev) spdk.Bdev {
+	specific := json.RawMessage("{}")
+	if r := p.raids[b.name]; r != nil && p.atLeast(23, 1) {
+		specific, _ = json.Marshal(map[string]any{"raid": p.describeRaid(r)})
+	}
+	if l := p.describeLvol(b); l != nil {
+		specific, _ = json.Marshal(map[string]any{"lvol": l})
+	}
+	if m := p.mirrors[b.name]; m != nil {
+		specific, _ = json.Marshal(map[string]any{"mirror": p.lookAt(m)})
+	}
+	if p.real != nil && b.product == "Mirror" {
+		if m, err := p.real.mod.Find(b.name); err == nil {
+			specific, _ = json.Marshal(map[string]any{"mirror": p.shown(m.Status())})
+		}
+	}
+	return spdk.Bdev{Name: b.name, Aliases: b.aliases, ProductName: b.product, BlockSize: 4096, NumBlocks: b.blocks, UUID: b.uuid,
+		Claimed: b.claimed, DriverSpecific: specific, AssignedRateLimits: b.limits}
 }

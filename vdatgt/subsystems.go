@@ -78,14 +78,16 @@ func getSubsystems(_ context.Context, t *Target, p getSubsystemsParams) (any, er
 	if err := checkTarget(p.Target); err != nil {
 		return nil, err
 	}
+	if p.NQN != "" {
+		s, ok := t.nvmf.Subsystem(p.NQN)
+		if !ok {
+			return nil, syscall.ENODEV
+		}
+		return []subsystemJSON{describeSubsystem(s)}, nil
+	}
 	out := []subsystemJSON{}
 	for _, s := range t.nvmf.Subsystems() {
-		if p.NQN == "" || p.NQN == s.NQN() {
-			out = append(out, describeSubsystem(s))
-		}
-	}
-	if p.NQN != "" && len(out) == 0 {
-		return nil, syscall.ENODEV
+		out = append(out, describeSubsystem(s))
 	}
 	slices.SortStableFunc(out, func(a, b subsystemJSON) int {
 		if a.Subtype != b.Subtype {

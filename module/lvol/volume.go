@@ -115,15 +115,18 @@ func (v *Volume) Close() error {
 // DriverSpecific is what bdev_get_bdevs says of an lvol beyond what it says of
 // every bdev.
 func (v *Volume) DriverSpecific() any {
-	names := v.st.names()
-	clones := v.blob.Clones()
+	parent, clones := v.blob.Parent(), v.blob.Clones()
 	l := Lvol{
 		StoreUUID: v.st.uuid, BaseBdev: v.st.base.Info().Name,
 		ThinProvision: v.blob.Thin(), NumAllocated: v.blob.Allocated(),
-		Snapshot: len(clones) > 0, Clone: v.blob.Parent() != nil, EsnapClone: v.blob.External(),
+		Snapshot: len(clones) > 0, Clone: parent != nil, EsnapClone: v.blob.External(),
 	}
-	if p := v.blob.Parent(); p != nil {
-		l.BaseSnapshot = names[p.ID()]
+	var names map[format.BlobID]string
+	if parent != nil || len(clones) > 0 { // a store may have very many volumes
+		names = v.st.names()
+	}
+	if parent != nil {
+		l.BaseSnapshot = names[parent.ID()]
 	}
 	l.ExternalSnapshot = v.blob.ExternalID()
 	for _, c := range clones {

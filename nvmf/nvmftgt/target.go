@@ -89,6 +89,7 @@ type Target struct {
 	mu        sync.Mutex
 	transport *TransportOpts
 	subs      []*Subsystem // in the order of creation, discovery first
+	byNQN     map[string]*Subsystem
 	portals   map[string]*portal
 	conns     map[*conn]struct{}
 	referrals []Referral
@@ -122,7 +123,7 @@ func New(c Config) *Target {
 	t.genctr.Store(1)
 	t.discovery = newSubsystem(t, SubsystemConfig{NQN: nvme.DiscoveryNQN, AllowAnyHost: true, MinCntlid: 1, MaxCntlid: nvme.MaxCNTLID})
 	t.discovery.discovery = true
-	t.subs = []*Subsystem{t.discovery}
+	t.subs, t.byNQN = []*Subsystem{t.discovery}, map[string]*Subsystem{nvme.DiscoveryNQN: t.discovery}
 	return t
 }
 
@@ -161,20 +162,13 @@ func (t *Target) CreateSubsystem(c SubsystemConfig) (*Subsystem, error) {
 		}
 	}
 	s := newSubsystem(t, c)
-	t.subs = append(t.subs, s)
+	t.subs, t.byNQN[c.NQN] = append(t.subs, s), s
 	t.retired.remove(c.NQN)
 	return s, nil
 }
 
 // find returns the subsystem called nqn; t.mu is held.
-func (t *Target) find(nqn string) *Subsystem {
-	for _, s := range t.subs {
-		if s.cfg.NQN == nqn {
-			return s
-		}
-	}
-	return nil
-}
+func (t *Target) find(nqn string) *Subsystem { return t.byNQN[nqn] }
 
 // Subsystem returns the subsystem called nqn, also the discovery subsystem.
 func (t *Target) Subsystem(nqn string) (*Subsystem, bool) {
@@ -210,6 +204,7 @@ func (t *Target) DeleteSubsystem(nqn string) error {
 			t.subs = append(t.subs[:i:i], t.subs[i+1:]...)
 		}
 	}
+	delete(t.byNQN, nqn)
 	t.mu.Unlock()
 	s.destroy()
 	return nil

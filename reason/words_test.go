@@ -29,7 +29,7 @@ func TestHintsMatch(t *testing.T) {
 				continue
 			}
 			if !p.in(text) {
-				t.Errorf("%v matches %q, in which is none of %q", p.raw, text, p.has)
+				t.Errorf("%v matches %q, which has none of %q", p.raw, text, p.has)
 			}
 			if i := slices.IndexFunc(p.has, func(h string) bool { return (&phrase{has: []string{h}}).in(text) }); i >= 0 {
 				hits[p.has[i]] = true

@@ -3,6 +3,8 @@ package spdk
 import (
 	"context"
 	"encoding/json"
+
+	jsonv2 "github.com/go-json-experiment/json"
 )
 
 // Bdev is one element of bdev_get_bdevs.
@@ -58,7 +60,7 @@ func (b *Bdev) Lvol() *BdevLvol {
 	var d struct {
 		Lvol *BdevLvol `json:"lvol"`
 	}
-	if json.Unmarshal(b.DriverSpecific, &d) != nil {
+	if jsonv2.Unmarshal(b.DriverSpecific, &d, lenient) != nil {
 		return nil
 	}
 	return d.Lvol
@@ -87,17 +89,26 @@ func (a API) BdevGetBdevs(ctx context.Context) ([]Bdev, error) {
 // there is none. timeoutMillis above 0 has the data plane wait for the bdev
 // to appear.
 func (a API) BdevGet(ctx context.Context, bdev string, timeoutMillis uint64) (*Bdev, error) {
-	l, err := ask[[]Bdev](ctx, a, "bdev_get_bdevs", struct {
+	r, answer := askBdev(bdev, timeoutMillis)
+	return answer(a.Call(ctx, r.Method, r.Params, r.Result))
+}
+
+// askBdev is a question for a bdev; answer makes of the call's error what BdevGet returns.
+func askBdev(bdev string, timeoutMillis uint64) (r Request, answer func(error) (*Bdev, error)) {
+	l := new([]Bdev)
+	params := struct {
 		Name    string `json:"name"`
 		Timeout uint64 `json:"timeout,omitempty"`
-	}{bdev, timeoutMillis})
-	if err != nil {
-		return nil, err
+	}{bdev, timeoutMillis}
+	return Request{"bdev_get_bdevs", params, l}, func(err error) (*Bdev, error) {
+		if err == nil && len(*l) != 1 {
+			err = &RPCError{Code: -19, Message: "no such bdev in the reply: " + bdev, Method: "bdev_get_bdevs"}
+		}
+		if err != nil {
+			return nil, err
+		}
+		return &(*l)[0], nil
 	}
-	if len(l) != 1 {
-		return nil, &RPCError{Code: -19, Message: "no such bdev in the reply: " + bdev, Method: "bdev_get_bdevs"}
-	}
-	return &l[0], nil
 }
 
 // BdevExamine has every module look at the bdev for something it knows, such

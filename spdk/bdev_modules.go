@@ -3,6 +3,8 @@ package spdk
 import (
 	"context"
 	"encoding/json"
+
+	jsonv2 "github.com/go-json-experiment/json"
 )
 
 // MallocCreate are the parameters of bdev_malloc_create.
@@ -114,9 +116,16 @@ func (a API) BdevRaidDelete(ctx context.Context, raid string) error {
 // BdevRaidGetBdevs lists the raids of a category: all, online, configuring or
 // offline.
 func (a API) BdevRaidGetBdevs(ctx context.Context, category string) ([]Raid, error) {
-	return ask[[]Raid](ctx, a, "bdev_raid_get_bdevs", struct {
+	r, l := askRaids(category)
+	err := a.Call(ctx, r.Method, r.Params, r.Result)
+	return *l, err
+}
+
+func askRaids(category string) (Request, *[]Raid) {
+	l := new([]Raid)
+	return Request{"bdev_raid_get_bdevs", struct {
 		Category string `json:"category"`
-	}{category})
+	}{category}, l}, l
 }
 
 // Raid returns the raid that a bdev is, from its DriverSpecific; nil for other
@@ -125,7 +134,7 @@ func (b *Bdev) Raid() *Raid {
 	var d struct {
 		Raid *Raid `json:"raid"`
 	}
-	if json.Unmarshal(b.DriverSpecific, &d) != nil || d.Raid == nil || d.Raid.State == "" {
+	if jsonv2.Unmarshal(b.DriverSpecific, &d, lenient) != nil || d.Raid == nil || d.Raid.State == "" {
 		return nil
 	}
 	d.Raid.Name = b.Name

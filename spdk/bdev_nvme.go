@@ -202,17 +202,25 @@ func (a API) BdevNvmeGetControllers(ctx context.Context) ([]NvmeController, erro
 // BdevNvmeGetController returns one; IsNoSuchDevice when there is none (what
 // SPDK answers with -22).
 func (a API) BdevNvmeGetController(ctx context.Context, ctrlr string) (*NvmeController, error) {
-	l, err := ask[[]NvmeController](ctx, a, "bdev_nvme_get_controllers", name{ctrlr})
-	var refused *RPCError
-	if errors.As(err, &refused) && strings.HasSuffix(refused.Message, "does not exist") {
-		return nil, &RPCError{Code: -int(syscall.ENODEV), Message: refused.Message, Method: refused.Method}
+	r, answer := askController(ctrlr)
+	return answer(a.Call(ctx, r.Method, r.Params, r.Result))
+}
+
+// askController is askBdev for a controller.
+func askController(ctrlr string) (r Request, answer func(error) (*NvmeController, error)) {
+	l := new([]NvmeController)
+	return Request{"bdev_nvme_get_controllers", name{ctrlr}, l}, func(err error) (*NvmeController, error) {
+		var refused *RPCError
+		if errors.As(err, &refused) && strings.HasSuffix(refused.Message, "does not exist") {
+			return nil, &RPCError{Code: -int(syscall.ENODEV), Message: refused.Message, Method: refused.Method}
+		}
+		if err != nil {
+			return nil, err
+		}
+		if len(*l) != 1 {
+			return nil, &RPCError{Code: -int(syscall.ENODEV), Message: "no such controller in the reply: " + ctrlr,
+				Method: "bdev_nvme_get_controllers"}
+		}
+		return &(*l)[0], nil
 	}
-	if err != nil {
-		return nil, err
-	}
-	if len(l) != 1 {
-		return nil, &RPCError{Code: -int(syscall.ENODEV), Message: "no such controller in the reply: " + ctrlr,
-			Method: "bdev_nvme_get_controllers"}
-	}
-	return &l[0], nil
 }

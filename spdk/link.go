@@ -1,6 +1,7 @@
 package spdk
 
 import (
+	"bufio"
 	"context"
 	"encoding/json"
 	"errors"
@@ -190,7 +191,7 @@ func (l *link) lose(cause error) error {
 // read hands replies to those who wait until the connection ends.
 func (l *link) read() {
 	defer close(l.done)
-	src := &budget{r: l.conn, max: l.cfg.MaxReply, left: l.cfg.MaxReply}
+	src := &budget{r: bufio.NewReaderSize(l.conn, readAhead), max: l.cfg.MaxReply, left: l.cfg.MaxReply}
 	dec := jsontext.NewDecoder(src, lenient)
 	for {
 		src.left = src.max
@@ -228,6 +229,9 @@ func (l *link) deliver(r *response) {
 	}
 	ch <- out
 }
+
+// readAhead is what is read at once of replies.
+const readAhead = 64 << 10
 
 // budget bounds the bytes read for one reply.
 type budget struct {

@@ -2,8 +2,9 @@ package spdk
 
 import (
 	"context"
-	"encoding/json"
 	"time"
+
+	jsonv2 "github.com/go-json-experiment/json"
 )
 
 // The methods of this file are vda_tgt's only: IsMethodNotFound on SPDK. What a
@@ -126,7 +127,7 @@ func (b *Bdev) Mirror() *Mirror {
 	var d struct {
 		Mirror *Mirror `json:"mirror"`
 	}
-	if json.Unmarshal(b.DriverSpecific, &d) != nil {
+	if jsonv2.Unmarshal(b.DriverSpecific, &d, lenient) != nil {
 		return nil
 	}
 	return d.Mirror

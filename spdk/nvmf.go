@@ -128,21 +128,27 @@ func (a API) NvmfGetSubsystems(ctx context.Context) ([]NvmfSubsystem, error) {
 // NvmfGetSubsystem returns one by NQN; IsNoSuchDevice when there is none, which
 // SPDK 26.05 says as -32602 and in words.
 func (a API) NvmfGetSubsystem(ctx context.Context, subNQN string) (*NvmfSubsystem, error) {
-	l, err := ask[[]NvmfSubsystem](ctx, a, "nvmf_get_subsystems", struct {
-		NQN string `json:"nqn"`
-	}{subNQN})
-	var refused *RPCError
-	if errors.As(err, &refused) && refused.Code == jsonrpc.CodeInvalidParams &&
-		refused.Message == "Subsystem with NQN '"+subNQN+"' not found" {
-		return nil, &RPCError{Code: -int(syscall.ENODEV), Message: refused.Message, Method: refused.Method}
+	r, answer := askSubsystem(subNQN)
+	return answer(a.Call(ctx, r.Method, r.Params, r.Result))
+}
+
+// askSubsystem is askBdev for a subsystem.
+func askSubsystem(subNQN string) (r Request, answer func(error) (*NvmfSubsystem, error)) {
+	l := new([]NvmfSubsystem)
+	return Request{"nvmf_get_subsystems", nqn{subNQN}, l}, func(err error) (*NvmfSubsystem, error) {
+		var refused *RPCError
+		if errors.As(err, &refused) && refused.Code == jsonrpc.CodeInvalidParams &&
+			refused.Message == "Subsystem with NQN '"+subNQN+"' not found" {
+			return nil, &RPCError{Code: -int(syscall.ENODEV), Message: refused.Message, Method: refused.Method}
+		}
+		if err != nil {
+			return nil, err
+		}
+		if len(*l) != 1 || (*l)[0].NQN != subNQN {
+			return nil, fmt.Errorf("nvmf_get_subsystems: the reply to nqn %q has %d subsystems, none of them or not only that one", subNQN, len(*l))
+		}
+		return &(*l)[0], nil
 	}
-	if err != nil {
-		return nil, err
-	}
-	if len(l) != 1 || l[0].NQN != subNQN {
-		return nil, fmt.Errorf("nvmf_get_subsystems: the reply to nqn %q has %d subsystems, none of them or not only that one", subNQN, len(l))
-	}
-	return &l[0], nil
 }
 
 type listenerParams struct {

@@ -159,10 +159,9 @@ func TestReactors(t *testing.T) {
 		TickRate int64 `json:"tick_rate"`
 		PID      int   `json:"pid"`
 		Reactors []struct {
-			Busy    int64
-			Idle    int64
-			Threads []struct{ Name string } `json:"lw_threads"`
-		}
+			Busy    int64      `json:"busy"`
+			Threads []struct{} `json:"lw_threads"`
+		} `json:"reactors"`
 	}
 	ok(t, p.Call(t.Context(), "framework_get_reactors", nil, &r))
 	if r.TickRate != 1e9 || r.PID != os.Getpid() || len(r.Reactors) != 1 || r.Reactors[0].Busy == 0 || len(r.Reactors[0].Threads) != 1 {

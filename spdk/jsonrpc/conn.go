@@ -1,6 +1,7 @@
 package jsonrpc
 
 import (
+	"bufio"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -26,8 +27,17 @@ type conn struct {
 
 	use use
 
-	mu sync.Mutex // serializes replies
+	mu    sync.Mutex // serializes replies
+	ready []byte     // replies that are not sent yet
+	since time.Time  // when the first of these was ready
 }
+
+// Replies to requests that came together go out together: when the next request has
+// not come yet, or when they have waited for maxWait, or are maxReady bytes.
+const (
+	maxWait  = 2 * time.Millisecond
+	maxReady = 64 << 10
+)
 
 // call is a decoded request.
 type call struct {
@@ -50,6 +60,7 @@ func (c *conn) stopReading() { _ = c.nc.SetReadDeadline(time.Unix(1, 0)) }
 // the connection closed.
 func (c *conn) serve() {
 	err := c.read()
+	c.flush()
 	broken := !errors.Is(err, io.EOF) && c.srv.ctx.Err() == nil && !c.use.over.Load()
 	if broken {
 		c.srv.cfg.Log.Warn("JSON-RPC connection closed", "err", err)
@@ -62,49 +73,59 @@ func (c *conn) serve() {
 	_ = c.nc.Close()
 }
 
-// errUTF8 and errTooLong end a connection like malformed JSON does.
-var (
-	errUTF8    = errors.New("the request is not UTF-8")
-	errTooLong = errors.New("the request is too long")
-)
+// errUTF8 and tooLong end a connection like malformed JSON does.
+var errUTF8 = errors.New("the request is not UTF-8")
+
+// tooLong is of a request above that many bytes.
+type tooLong int
+
+func (n tooLong) Error() string {
+	return fmt.Sprintf("the request is too long: it has more than %d bytes", int(n))
+}
 
 // unreadable is the last reply on a connection that read has ended with err;
 // nil when the client has gone.
 func unreadable(err error) *Error {
 	const closed = "; the connection is closed, for where the next request begins is not known"
-	var syntax *json.SyntaxError
+	var syntax *jsontext.SyntacticError
+	var long tooLong
 	switch {
-	case errors.As(err, &syntax), errors.Is(err, io.ErrUnexpectedEOF):
-		return &Error{Code: CodeParseError, Message: "Parse error", Data: "the request is not JSON" + closed}
 	case errors.Is(err, errUTF8):
 		return &Error{Code: CodeParseError, Message: "Parse error", Data: errUTF8.Error() + closed}
-	case errors.Is(err, errTooLong):
-		return &Error{Code: CodeInvalidRequest, Message: "Invalid request", Data: err.Error() + closed}
+	case errors.As(err, &long):
+		return &Error{Code: CodeInvalidRequest, Message: "Invalid request", Data: long.Error() + closed}
+	case errors.As(err, &syntax), errors.Is(err, io.ErrUnexpectedEOF):
+		return &Error{Code: CodeParseError, Message: "Parse error", Data: "the request is not JSON" + closed}
 	}
 	return nil
 }
 
 func (c *conn) read() error {
-	src := &budget{r: c.nc, max: c.srv.cfg.MaxRequest, use: &c.use}
-	dec := json.NewDecoder(src)
+	src := &budget{conn: c, r: bufio.NewReaderSize(c.nc, readAhead), max: c.srv.cfg.MaxRequest}
+	dec := jsontext.NewDecoder(src, jsontext.AllowDuplicateNames(true), jsontext.AllowInvalidUTF8(true)) // looked for below
 	for {
 		src.left = src.max
-		var raw json.RawMessage
-		if err := dec.Decode(&raw); err != nil {
+		v, err := dec.ReadValue()
+		if err != nil {
 			return err
 		}
 		c.use.whole()
-		if !utf8.Valid(raw) {
+		if !utf8.Valid(v) {
 			return errUTF8
 		}
+		raw := json.RawMessage(v.Clone()) // slow methods go on with it
 		if raw[0] == '[' {
 			c.batch(raw)
 			continue
 		}
 		one, bad := parse(raw)
-		c.start(one, bad, func(reply []byte) {
-			if reply != nil {
+		c.start(one, bad, func(reply []byte, slow bool) {
+			switch {
+			case reply == nil:
+			case slow:
 				c.write(append(reply, '\n'))
+			default:
+				c.add(append(reply, '\n'))
 			}
 		})
 	}
@@ -112,29 +133,34 @@ func (c *conn) read() error {
 
 // start carries out one call and hands its encoded reply, or nil, to answer:
 // before it returns, or later when the method is slow.
-func (c *conn) start(one call, bad *Error, answer func([]byte)) {
+func (c *conn) start(one call, bad *Error, answer func(reply []byte, slow bool)) {
 	c.use.begin()
-	done := func(reply []byte) {
-		answer(reply)
+	done := func(reply []byte, slow bool) {
+		answer(reply, slow)
 		c.use.end()
 	}
 	if bad != nil {
-		done(encode(one.id, nil, bad))
+		done(encode(one.id, nil, bad), false)
 		return
 	}
 	m, refused := c.srv.cfg.Lookup(one.method)
 	if refused != nil {
-		done(encode(one.id, nil, refused))
+		done(encode(one.id, nil, refused), false)
 		return
 	}
 	if !m.Slow {
-		done(c.run(m, one))
+		done(c.run(m, one), false)
 		return
 	}
-	c.pending <- struct{}{}
+	select {
+	case c.pending <- struct{}{}:
+	default:
+		c.flush() // before it waits for others
+		c.pending <- struct{}{}
+	}
 	c.wg.Go(func() {
 		defer func() { <-c.pending }()
-		done(c.run(m, one))
+		done(c.run(m, one), true)
 	})
 }
 
@@ -178,7 +204,7 @@ func (c *conn) batch(raw json.RawMessage) {
 	for i, item := range items {
 		one, bad := parse(item)
 		left.Add(1)
-		c.start(one, bad, func(reply []byte) {
+		c.start(one, bad, func(reply []byte, _ bool) {
 			replies[i] = reply
 			left.Done()
 		})
@@ -208,13 +234,41 @@ func joinReplies(replies [][]byte) []byte {
 	return append(out, ']', '\n')
 }
 
-// write sends one reply; a client that does not take it loses its connection.
+// add has a reply sent when the next request has not come yet, or soon.
+func (c *conn) add(reply []byte) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	now := time.Now()
+	if len(c.ready) == 0 {
+		c.since = now
+	}
+	if len(c.ready)+len(reply) >= maxReady || now.Sub(c.since) >= maxWait {
+		c.send(reply)
+	} else {
+		c.ready = append(c.ready, reply...)
+	}
+}
+
+// write sends one reply, behind those that are ready.
 func (c *conn) write(reply []byte) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.send(reply)
+}
+
+// flush sends the replies that are ready.
+func (c *conn) flush() { c.write(nil) }
+
+// send sends what is ready and one more; mu is held. A client that does not take it loses its
+// connection.
+func (c *conn) send(reply []byte) {
+	if len(c.ready) > 0 {
+		reply = append(c.ready, reply...)
+		c.ready = nil
+	}
 	if len(reply) == 0 {
 		return
 	}
-	c.mu.Lock()
-	defer c.mu.Unlock()
 	_ = c.nc.SetWriteDeadline(time.Now().Add(c.srv.cfg.WriteTimeout))
 	if _, err := c.nc.Write(reply); err != nil {
 		_ = c.nc.Close() // the reader ends with it
@@ -228,8 +282,8 @@ func parse(raw json.RawMessage) (call, *Error) {
 	if err != nil {
 		return call{}, invalidRequest()
 	}
-	for name, value := range members {
-		switch name {
+	for _, m := range members {
+		switch value := m.value; m.name {
 		case "jsonrpc":
 			if s, err := decodeString(value); err != nil || s != "2.0" {
 				return call{}, invalidRequest()
@@ -256,7 +310,7 @@ func parse(raw json.RawMessage) (call, *Error) {
 			return call{}, invalidRequest()
 		}
 	}
-	if _, ok := members["method"]; !ok {
+	if !slices.ContainsFunc(members, func(m entry) bool { return m.name == "method" }) {
 		return call{}, invalidRequest()
 	}
 	if one.params != nil && one.params[0] != '{' && one.params[0] != '[' {
@@ -293,19 +347,26 @@ func marshal(v any) ([]byte, error) {
 
 // budget bounds the bytes read for one request.
 type budget struct {
-	r         io.Reader
+	conn      *conn
+	r         *bufio.Reader
 	max, left int
-	use       *use
 }
 
+// readAhead is what is read at once of requests that come together.
+const readAhead = 32 << 10
+
+// Read sends what is ready before it may wait.
 func (b *budget) Read(p []byte) (int, error) {
+	if b.r.Buffered() == 0 {
+		b.conn.flush()
+	}
 	if b.left <= 0 {
-		return 0, fmt.Errorf("%w: it has more than %d bytes", errTooLong, b.max)
+		return 0, tooLong(b.max)
 	}
 	n, err := b.r.Read(p[:min(len(p), b.left)])
 	b.left -= n
 	if n > 0 {
-		b.use.receive()
+		b.conn.use.receive()
 	}
 	return n, err
 }

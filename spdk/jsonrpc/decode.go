@@ -4,12 +4,12 @@ import (
 	"bytes"
 	"encoding/json"
 	"fmt"
-	"maps"
 	"math/big"
 	"reflect"
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"unicode"
 	"unicode/utf16"
 	"unicode/utf8"
@@ -17,7 +17,7 @@ import (
 	"github.com/google/uuid"
 )
 
-// Decode fills the struct that dst points to from a JSON object, strictly.
+// Decode fills the struct that dst points to from an object, strictly. raw must be JSON.
 // Members are named by the fields' rpc tags; those with ",optional" may be
 // missing and then leave the field as it is. Fields are strings, bools,
 // integers, uuid.UUID, slices, structs or pointers to these; a pointer says
@@ -124,44 +124,65 @@ func typeName(t reflect.Type) string {
 	return t.Kind().String()
 }
 
+// param is a field that Decode fills.
+type param struct {
+	name     string
+	field    int
+	optional bool
+}
+
+// params are the fields, a []param, of each struct that was decoded to. They are the process's, as
+// its types are.
+var params sync.Map
+
+func paramsOf(t reflect.Type) []param {
+	if known, ok := params.Load(t); ok {
+		return known.([]param)
+	}
+	var all []param
+	for i := range t.NumField() {
+		if name, optional, ok := member(t.Field(i)); ok {
+			all = append(all, param{name, i, optional})
+		}
+	}
+	params.Store(t, all)
+	return all
+}
+
 func (d decoder) object(raw json.RawMessage, dst reflect.Value, at string, relaxed bool) error {
 	members, err := object(raw)
 	if err != nil {
 		return err
 	}
-	t := dst.Type()
-	for i := range t.NumField() {
-		name, optional, ok := member(t.Field(i))
-		if !ok {
-			continue
-		}
-		value, given := members[name]
-		delete(members, name)
-		if !given {
-			if !optional {
-				return fmt.Errorf("%s is missing", name)
+	for _, f := range paramsOf(dst.Type()) {
+		i := slices.IndexFunc(members, func(m entry) bool { return m.name == f.name })
+		if i < 0 {
+			if !f.optional {
+				return fmt.Errorf("%s is missing", f.name)
 			}
 			continue
 		}
-		if err := d.value(value, dst.Field(i), within(at, name)); err != nil {
-			return fmt.Errorf("%s: %w", name, err)
+		if err := d.value(members[i].value, dst.Field(f.field), within(at, f.name)); err != nil {
+			return fmt.Errorf("%s: %w", f.name, err)
 		}
+		members = slices.Delete(members, i, i+1)
 	}
 	return d.rest(members, at, relaxed)
 }
 
 // rest deals with the members that no field has taken.
-func (d decoder) rest(members map[string]json.RawMessage, at string, relaxed bool) error {
-	for _, name := range slices.Sorted(maps.Keys(members)) {
+func (d decoder) rest(members []entry, at string, relaxed bool) error {
+	slices.SortFunc(members, func(a, b entry) int { return strings.Compare(a.name, b.name) })
+	for _, m := range members {
 		known := false
 		if d.other != nil {
 			var err error
-			if known, err = d.other(within(at, name), members[name]); err != nil {
-				return fmt.Errorf("%s: %w", name, err)
+			if known, err = d.other(within(at, m.name), m.value); err != nil {
+				return fmt.Errorf("%s: %w", m.name, err)
 			}
 		}
 		if !known && !relaxed {
-			return fmt.Errorf("%s is not a parameter", name)
+			return fmt.Errorf("%s is not a parameter", m.name)
 		}
 	}
 	return nil
@@ -173,31 +194,6 @@ func within(at, name string) string {
 		return name
 	}
 	return at + "." + name
-}
-
-// object splits a JSON object into its members; a repeated one is an error.
-func object(raw json.RawMessage) (map[string]json.RawMessage, error) {
-	dec := json.NewDecoder(bytes.NewReader(raw))
-	if t, err := dec.Token(); err != nil || t != json.Delim('{') {
-		return nil, fmt.Errorf("%s is not an object", excerpt(raw))
-	}
-	members := map[string]json.RawMessage{}
-	for dec.More() {
-		key, err := dec.Token()
-		if err != nil {
-			return nil, err
-		}
-		name := key.(string)
-		if _, twice := members[name]; twice {
-			return nil, fmt.Errorf("%s is given twice", name)
-		}
-		var value json.RawMessage
-		if err := dec.Decode(&value); err != nil {
-			return nil, err
-		}
-		members[name] = value
-	}
-	return members, nil
 }
 
 func (d decoder) value(raw json.RawMessage, dst reflect.Value, at string) error {
@@ -218,11 +214,11 @@ func (d decoder) value(raw json.RawMessage, dst reflect.Value, at string) error 
 		dst.SetString(s)
 		return err
 	case reflect.Bool:
-		var b *bool
-		if json.Unmarshal(raw, &b) != nil || b == nil {
+		on := string(raw) == "true"
+		if !on && string(raw) != "false" {
 			return fmt.Errorf("%s is neither true nor false", excerpt(raw))
 		}
-		dst.SetBool(*b)
+		dst.SetBool(on)
 		return nil
 	case reflect.Struct:
 		return d.object(raw, dst, at, false)
@@ -233,6 +229,9 @@ func (d decoder) value(raw json.RawMessage, dst reflect.Value, at string) error 
 }
 
 func decodeString(raw json.RawMessage) (string, error) {
+	if plain(raw) {
+		return string(raw[1 : len(raw)-1]), nil
+	}
 	var s *string
 	if json.Unmarshal(raw, &s) != nil || s == nil {
 		return "", fmt.Errorf("%s is not a string", excerpt(raw))
@@ -293,8 +292,8 @@ func decodeUUID(raw json.RawMessage, dst reflect.Value) error {
 }
 
 func (d decoder) slice(raw json.RawMessage, dst reflect.Value, at string) error {
-	var items []json.RawMessage
-	if len(raw) == 0 || raw[0] != '[' || json.Unmarshal(raw, &items) != nil {
+	items, err := array(raw)
+	if err != nil {
 		return fmt.Errorf("%s is not an array", excerpt(raw))
 	}
 	out := reflect.MakeSlice(dst.Type(), len(items), len(items))
@@ -315,6 +314,14 @@ const (
 )
 
 func decodeInteger(raw json.RawMessage, dst reflect.Value) error {
+	if n, ok := digits(raw); ok && dst.CanUint() && !dst.OverflowUint(n) {
+		dst.SetUint(n)
+		return nil
+	}
+	if n, err := strconv.ParseInt(string(raw), 10, 64); err == nil && dst.CanInt() && raw[0] != '+' && !dst.OverflowInt(n) {
+		dst.SetInt(n)
+		return nil
+	}
 	bad := fmt.Errorf("%s is not a %s", excerpt(raw), dst.Kind())
 	if len(raw) == 0 || len(raw) > maxNumber || (raw[0] != '-' && (raw[0] < '0' || raw[0] > '9')) {
 		return bad
@@ -342,6 +349,20 @@ func decodeInteger(raw json.RawMessage, dst reflect.Value) error {
 	}
 	dst.SetInt(n.Int64())
 	return nil
+}
+
+// digits reads a number that is written without a sign, a point and an exponent, and is short.
+func digits(raw []byte) (n uint64, ok bool) {
+	if len(raw) == 0 || len(raw) > 19 || raw[0] == '0' && len(raw) > 1 {
+		return 0, false
+	}
+	for _, c := range raw {
+		if c < '0' || c > '9' {
+			return 0, false
+		}
+		n = 10*n + uint64(c-'0')
+	}
+	return n, true
 }
 
 // excerpt is the beginning of a value, for messages.

@@ -26,6 +26,7 @@ type Inventory struct {
 	asked       map[string]bool            // kind and name; nil: all there is
 	lists       func() (*Inventory, error) // of all there is; nil where asked is
 	bdevs       map[string]*spdk.Bdev      // by name and by alias
+	mirrors     *sync.Map                  // *spdk.Mirror by *spdk.Bdev, of those that were asked for
 	controllers map[string]*spdk.NvmeController
 	closed      map[string]bool       // see plane.Initiator
 	raids       map[string]*spdk.Raid // cn only
@@ -45,7 +46,7 @@ func newInventory() *Inventory {
 	return &Inventory{
 		Lvstores: map[string]*spdk.Lvstore{}, LvstoreOn: map[string]*spdk.Lvstore{},
 		bdevs: map[string]*spdk.Bdev{}, controllers: map[string]*spdk.NvmeController{}, raids: map[string]*spdk.Raid{},
-		subsystems: map[string]*spdk.NvmfSubsystem{},
+		subsystems: map[string]*spdk.NvmfSubsystem{}, mirrors: new(sync.Map),
 	}
 }
 
@@ -73,6 +74,21 @@ func (i *Inventory) all() *Inventory {
 // Bdev returns a bdev by name or alias, nil when there is none.
 func (i *Inventory) Bdev(nameOrAlias string) *spdk.Bdev {
 	return i.of(bdevKind, nameOrAlias).bdevs[nameOrAlias]
+}
+
+// Mirror returns what a bdev says as a mirror, nil when there is no such bdev, or it is none.
+// A pass asks for each of its mirrors many times: what a bdev says is read once.
+func (i *Inventory) Mirror(name string) *spdk.Mirror {
+	in := i.of(bdevKind, name)
+	b := in.bdevs[name]
+	if b == nil {
+		return nil
+	}
+	m, known := in.mirrors.Load(b)
+	if !known {
+		m, _ = in.mirrors.LoadOrStore(b, b.Mirror())
+	}
+	return m.(*spdk.Mirror)
 }
 
 // AllBdevs returns every bdev by name and by alias.

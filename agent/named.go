@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"maps"
+	"slices"
 	"sync"
 	"time"
 
@@ -115,54 +116,38 @@ func (a *asking) enter(ctx context.Context, questions, things int) (leave func()
 	}
 }
 
-// listNamed asks for names at once. What is not there is not in the inventory;
+// listNamed asks for names, in one piece. What is not there is not in the inventory;
 // any other error is one.
 func (p *Plane) listNamed(ctx context.Context, names Names) (*Inventory, error) {
-	names.NQNs = append([]string{vda.OwnerNQN}, names.NQNs...)
 	inv := newInventory()
 	inv.asked, inv.closed = map[string]bool{}, map[string]bool{}
 	inv.lists = sync.OnceValues(func() (*Inventory, error) { return p.Inventory(ctx, time.Now()) })
-	var mu sync.Mutex
-	var asks []func() error
-	ask := func(kind string, names []string, f func(name string) (found func(), err error)) {
+	once := func(kind string, names []string, ask func(name string)) {
 		for _, name := range names {
-			if inv.asked[kind+name] {
-				continue
+			if !inv.asked[kind+name] {
+				inv.asked[kind+name] = true
+				ask(name)
 			}
-			inv.asked[kind+name] = true
-			asks = append(asks, func() error {
-				found, err := f(name)
-				if err != nil {
-					return Drop(err)
-				}
-				mu.Lock()
-				defer mu.Unlock()
-				found()
-				return nil
-			})
 		}
 	}
-	bdev := func(name string) (func(), error) {
-		b, err := p.BdevGet(ctx, name, 0)
-		return func() { inv.addBdev(b) }, err
-	}
-	ask(bdevKind, names.Bdevs, bdev)
-	ask(bdevKind, names.Raids, bdev)
-	ask(nqnKind, names.NQNs, func(nqn string) (func(), error) {
-		s, err := p.NvmfGetSubsystem(ctx, nqn)
-		return func() { inv.subsystems[nqn] = s }, err
+	var q spdk.Questions
+	once(bdevKind, slices.Concat(names.Bdevs, names.Raids), func(name string) { q.Bdev(name, inv.addBdev) })
+	once(nqnKind, slices.Concat([]string{vda.OwnerNQN}, names.NQNs), func(nqn string) {
+		q.Subsystem(nqn, func(s *spdk.NvmfSubsystem) { inv.subsystems[nqn] = s })
 	})
-	ask(ctrlrKind, names.Controllers, func(name string) (func(), error) {
-		l, err := p.Driver().Controllers(ctx, name)
-		return func() {
-			for i := range l {
-				inv.controllers[l[i].Name] = &l[i]
-			}
-		}, err
+	once(ctrlrKind, names.Controllers, func(name string) {
+		q.Controller(name, func(c *spdk.NvmeController) { inv.controllers[c.Name] = c })
 	})
-	ask(pathKind, names.Paths, func(name string) (func(), error) {
-		closed, err := p.Driver().ClosedPaths(ctx, name)
-		return func() { maps.Copy(inv.closed, closed) }, err
+	asks := []func() error{func() error { return q.Ask(ctx, p.together) }}
+	var mu sync.Mutex
+	once(pathKind, names.Paths, func(name string) {
+		asks = append(asks, func() error {
+			closed, err := p.Driver().ClosedPaths(ctx, name)
+			mu.Lock()
+			defer mu.Unlock()
+			maps.Copy(inv.closed, closed)
+			return Drop(err)
+		})
 	})
 	if p.agent == "dn" { // as many as disks, and a copy's counts
 		asks = append(asks, func() error { return p.listLvstores(ctx, inv) })
@@ -195,20 +180,12 @@ func (p *Plane) namedRaids(ctx context.Context, inv *Inventory, names []string) 
 			categories = []string{"all"} // it does not say
 		}
 	}
-	lists := make([][]spdk.Raid, len(categories))
-	if err := Parallel(len(categories), func(i int) (err error) {
-		lists[i], err = p.BdevRaidGetBdevs(ctx, categories[i])
-		return err
-	}); err != nil {
-		return err
-	}
 	if categories[0] == "all" {
 		clear(inv.raids)
 	}
-	for _, l := range lists {
-		for i := range l {
-			inv.raids[l[i].Name] = &l[i]
-		}
+	var q spdk.Questions
+	for _, c := range categories {
+		q.Raids(c, func(r *spdk.Raid) { inv.raids[r.Name] = r })
 	}
-	return nil
+	return q.Ask(ctx, p.together)
 }

@@ -3,6 +3,7 @@ package agent_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -204,5 +205,50 @@ func TestAdmits(t *testing.T) {
 		if asked := plane.Asked(); asked["nvmf_get_subsystems *"].Calls != 0 || asked["nvmf_get_subsystems"].Calls != 4 {
 			t.Errorf("%s: asked %v, want nvmf_get_subsystems by name, four times", name, asked)
 		}
+	}
+}
+
+// pieces counts what is sent in one piece, and of how many calls.
+type pieces struct {
+	agent.Client
+	n, calls *atomic.Int64
+}
+
+func (p pieces) Sequence(ctx context.Context, reqs ...spdk.Request) []error {
+	p.n.Add(1)
+	errs := make([]error, len(reqs))
+	for i, r := range reqs {
+		p.calls.Add(1)
+		errs[i] = p.Call(ctx, r.Method, r.Params, r.Result)
+	}
+	return errs
+}
+
+// A pass's questions by name go to the data plane in one piece, and those for raids behind them
+// in another: each piece costs a system call and a switch or two on both sides.
+func TestNamesAreAskedForInOnePiece(t *testing.T) {
+	t.Parallel()
+	plane := planetest.NewCluster().Place("cn0", true)
+	plane.Boot()
+	var n, calls atomic.Int64
+	node := planetest.Node(t, planetest.NodeConfig{Kind: "cn", Socket: "none", Port: "4420", StateDir: t.TempDir(),
+		Connect: func() (agent.Client, error) { return pieces{plane.Direct(), &n, &calls}, nil }})
+	if err := node.Plane.Connect(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	n.Store(0)
+	calls.Store(0)
+	var names agent.Names
+	for i := range 8 {
+		name := fmt.Sprint("vda-vd-", i)
+		names.Controllers, names.Bdevs = append(names.Controllers, name), append(names.Bdevs, name+"n1")
+	}
+	names.Raids, names.NQNs = []string{"vda-grp-1", "vda-da-1"}, []string{"nqn.2016-06.io.spdk:vda-exp-1"}
+	if _, err := node.InventoryOf(agent.ByName(t.Context()), names); err != nil {
+		t.Fatal(err)
+	}
+	// 8 controllers and their bdevs, the bdevs of 2 raids, 1 subsystem and the owner's mark; 2 lists of raids.
+	if n.Load() != 2 || calls.Load() != 8+8+2+2+2 {
+		t.Errorf("%d calls in %d pieces, want 22 in 2", calls.Load(), n.Load())
 	}
 }

@@ -35,6 +35,8 @@ type Plane struct {
 	lister lister
 	asking asking // of inventories by name
 
+	together func(context.Context, ...spdk.Request) []error // see steady
+
 	// State says which node this is; nil in tests that have no owner.
 	State *State
 	// Holds reports that the node has objects for which something is left to
@@ -112,9 +114,10 @@ func NewPlane(cfg Config, agent string) (*Plane, error) {
 		return nil, err
 	}
 	p.probes = asker{probes, spdk.API{Caller: probes}}
-	p.API = spdk.API{Caller: &steady{c: p.client, timeout: cfg.CallTimeout, log: cfg.Log,
+	calls := &steady{c: p.client, timeout: cfg.CallTimeout, log: cfg.Log,
 		closes: func(method string) bool { return p.Driver().Closes(method) },
-		lists:  func(method string) bool { return p.Driver().Lists(method) }}}
+		lists:  func(method string) bool { return p.Driver().Lists(method) }}
+	p.API, p.together = spdk.API{Caller: calls}, calls.together
 	p.driver = p.drive(plane.Kind{}, false)
 	p.lister.list, p.asking.turns = p.list, make(chan struct{}, maxNamed)
 	p.status.Why = "the data plane has not been reached yet"

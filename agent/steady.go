@@ -70,6 +70,24 @@ func (s *steady) Sequence(ctx context.Context, reqs ...spdk.Request) []error {
 	return errs
 }
 
+// together sends questions that neither close nor list anything: in one piece where the client
+// can, else at once.
+func (s *steady) together(ctx context.Context, reqs ...spdk.Request) []error {
+	errs := make([]error, len(reqs))
+	seq, ok := s.c.(spdk.Sequencer)
+	if err := context.Cause(ctx); err != nil || !ok {
+		var wg Group
+		for i, r := range reqs {
+			wg.Go(func() { errs[i] = s.Call(ctx, r.Method, r.Params, r.Result) })
+		}
+		wg.Wait()
+		return errs
+	}
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), s.timeout)
+	defer cancel()
+	return seq.Sequence(ctx, reqs...)
+}
+
 // enterClosing returns when nothing is listed. From its call on nothing begins to be, so that
 // what closes does not wait for ever.
 func (s *steady) enterClosing(ctx context.Context) error {

@@ -145,11 +145,11 @@ func (r connections) unwanted() (names []string) {
 // that the spec does not name.
 func (r connections) unnamed() (names []string) {
 	for _, m := range mirrorsOf(r.c) {
-		b := r.inv.Bdev(vda.MirrorPrefix + m.Id)
-		if b == nil || b.Mirror() == nil {
+		have := r.inv.Mirror(vda.MirrorPrefix + m.Id)
+		if have == nil {
 			continue
 		}
-		for _, l := range b.Mirror().Legs {
+		for _, l := range have.Legs {
 			name := strings.TrimSuffix(l.Bdev, "n1")
 			if !slices.ContainsFunc(m.Legs, func(s *apiv1.LegSpec) bool { return s.Vd.VdId == l.VD }) && name == vdPrefix+l.VD &&
 				r.inv.Controller(name) != nil {

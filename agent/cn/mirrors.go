@@ -267,10 +267,7 @@ func (p *pass) mirror(m *apiv1.MirrorSpec) *spdk.Mirror {
 	if s := p.seen[m.Id]; s != nil {
 		return s
 	}
-	if b := p.inv.Bdev(vda.MirrorPrefix + m.Id); b != nil {
-		return b.Mirror()
-	}
-	return nil
+	return p.inv.Mirror(vda.MirrorPrefix + m.Id)
 }
 
 func (p *pass) noteMirror(m *apiv1.MirrorSpec, s *spdk.Mirror) {

@@ -67,8 +67,11 @@ func (a *Agent) passPrune(ctx context.Context) (r agent.Result) {
 		}
 	}
 	for name, b := range inv.AllBdevs() {
-		m := b.Mirror()
-		if m == nil || name != b.Name || !strings.HasPrefix(name, vda.MirrorPrefix) {
+		if name != b.Name || !strings.HasPrefix(name, vda.MirrorPrefix) {
+			continue
+		}
+		m := inv.Mirror(name)
+		if m == nil {
 			continue
 		}
 		if !own.mirrors[name] {

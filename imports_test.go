@@ -15,7 +15,7 @@ import (
 var may = []struct{ name, imports string }{
 	{"cmd", "agent/cn agent/dn cli csi monitor portal program sandbox spdk/rpccli store store/dbcli vdatgt/tgtcli"},
 	{"packaging", ""},
-	{"test", "csi csi/linux csi/node nvmf/dhchap nvmf/host sandbox/dataplane sandbox/stamp spdk"},
+	{"test", "csi csi/linux csi/node nvmf/dhchap nvmf/host program sandbox/dataplane sandbox/stamp spdk"},
 	{"sim", "agent agent/cn agent/dn agent/planetest api array client member module/mirror/core monitor nvmf/dhchap pki portal rpc spdk " +
 		"store store/dbcli syncer sim/ledger sim/simnet"},
 	{"sim/ledger", ""},

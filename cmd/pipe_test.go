@@ -13,6 +13,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/virtual-disk-array/vda/program/child"
 )
 
 // brokenPipe is a pipe whose reader has gone.
@@ -82,7 +84,6 @@ func TestProgramsOutliveTheReaderOfTheirOutput(t *testing.T) {
 	command := func(name string, args ...string) *exec.Cmd {
 		c := exec.Command(filepath.Join(bin, name), args...)
 		c.Dir, c.Stdout, c.Stderr = dir, broken, broken
-		c.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 		return c
 	}
 	// died reports the end of a program by a signal; its exit code is its own.
@@ -94,7 +95,7 @@ func TestProgramsOutliveTheReaderOfTheirOutput(t *testing.T) {
 	start := func(name string, args ...string) {
 		t.Helper()
 		c, ended := command(name, args...), make(chan error, 1)
-		if err := c.Start(); err != nil {
+		if err := child.Start(c); err != nil {
 			t.Fatal(err)
 		}
 		go func() {
@@ -113,7 +114,7 @@ func TestProgramsOutliveTheReaderOfTheirOutput(t *testing.T) {
 			}
 		})
 	}
-	if err := command("vda_db", "--action", "create", "--db-uri", uri).Run(); died(err) {
+	if err := child.Run(command("vda_db", "--action", "create", "--db-uri", uri)); died(err) {
 		t.Errorf("vda_db: %v", err)
 	}
 	listener := func() string {
@@ -145,7 +146,7 @@ func TestProgramsOutliveTheReaderOfTheirOutput(t *testing.T) {
 		"vda_rpc": {"-s", socket, "rpc_get_methods"},
 		"vda_db":  {"--action", "status", "--db-uri", uri},
 	} {
-		if err := command(program, args...).Run(); died(err) {
+		if err := child.Run(command(program, args...)); died(err) {
 			t.Errorf("%s %s, whose output nobody reads: %v", program, strings.Join(args, " "), err)
 		}
 	}

@@ -20,6 +20,7 @@ import (
 	"google.golang.org/grpc/credentials/insecure"
 
 	"github.com/virtual-disk-array/vda/nvmf/dhchap"
+	"github.com/virtual-disk-array/vda/program/child"
 	"github.com/virtual-disk-array/vda/store/dbtest"
 )
 
@@ -63,7 +64,6 @@ func (c *town) file(what, secret string) (path string) {
 func (c *town) command(env []string, name string, args ...string) *exec.Cmd {
 	cmd := exec.Command(filepath.Join(c.bin, name), args...)
 	cmd.Dir, cmd.Env = c.dir, append(os.Environ(), env...)
-	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	return cmd
 }
 
@@ -72,7 +72,7 @@ func (c *town) run(name string, args ...string) (string, error) {
 	var out bytes.Buffer
 	cmd := c.command(nil, name, args...)
 	cmd.Stdout, cmd.Stderr = &out, &out
-	err := cmd.Run()
+	err := child.Run(cmd)
 	c.said[name+" "+strings.Join(args, " ")] = out.String()
 	return out.String(), err
 }
@@ -112,7 +112,7 @@ func (c *town) startAs(as string, env []string, name string, args ...string) *st
 	}
 	defer log.Close()
 	s.Stdout, s.Stderr = log, log
-	if err := s.Start(); err != nil {
+	if err := child.Start(s.Cmd); err != nil {
 		c.Fatal(err)
 	}
 	go func() { s.ended <- s.Wait() }()
@@ -325,7 +325,7 @@ func TestNoSecretIsShown(t *testing.T) {
 			s.Env = append(os.Environ(), "XDG_CONFIG_HOME="+c.dir)
 		}
 		s.Stdin = in
-		if err := s.Start(); err != nil {
+		if err := child.Start(s.Cmd); err != nil {
 			t.Fatal(err)
 		}
 		go func() { s.ended <- s.Wait() }()

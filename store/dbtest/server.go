@@ -13,6 +13,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/virtual-disk-array/vda/program/child"
 )
 
 // startTimeout bounds how long a server may take until it answers. A machine
@@ -98,14 +100,15 @@ func (s *Server) run(path string, args ...string) {
 	cmd := exec.CommandContext(ctx, path, args...)
 	cmd.Dir, cmd.SysProcAttr = s.dir, s.attr()
 	cmd.Env = []string{"HOME=" + s.dir, "PATH=/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL=C.UTF-8", "TMPDIR=" + s.dir}
-	if out, err := cmd.CombinedOutput(); err != nil {
-		s.t.Fatalf("%s: %v\n%s", filepath.Base(path), err, tail(out))
+	var out bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &out, &out
+	if err := child.Run(cmd); err != nil {
+		s.t.Fatalf("%s: %v\n%s", filepath.Base(path), err, tail(out.Bytes()))
 	}
 }
 
 func (s *Server) attr() *syscall.SysProcAttr {
-	// Should the test die, its server dies too.
-	return &syscall.SysProcAttr{Credential: s.cred, Pdeathsig: syscall.SIGKILL, Setpgid: true}
+	return &syscall.SysProcAttr{Credential: s.cred, Setpgid: true}
 }
 
 // Start starts the server, also again after Stop: on the same port, with the
@@ -116,7 +119,7 @@ func (s *Server) Start() {
 	cmd.Dir, cmd.SysProcAttr = s.dir, s.attr()
 	cmd.Env = []string{"HOME=" + s.dir, "LC_ALL=C.UTF-8", "TMPDIR=" + s.dir}
 	cmd.Stdout, cmd.Stderr = s.log, s.log
-	if err := cmd.Start(); err != nil {
+	if err := child.Start(cmd); err != nil {
 		s.t.Fatalf("start %s: %v", s.path, err)
 	}
 	exited := make(chan struct{})

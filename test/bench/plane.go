@@ -13,6 +13,7 @@ import (
 
 	"github.com/google/uuid"
 
+	"github.com/virtual-disk-array/vda/program/child"
 	"github.com/virtual-disk-array/vda/spdk"
 )
 
@@ -55,8 +56,7 @@ func startPlane(ctx context.Context, dir string, k kind, port int) (*plane, erro
 	argv = append(argv, "-r", socket)
 	p.cmd = exec.Command(argv[0], argv[1:]...)
 	p.cmd.Stdout, p.cmd.Stderr = log, log
-	p.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
-	if err := p.cmd.Start(); err != nil {
+	if err := child.Start(p.cmd); err != nil {
 		return nil, fmt.Errorf("start %s: %w", k.name, err)
 	}
 	if p.c, err = spdk.New(spdk.Config{Socket: socket, CallTimeout: 30 * time.Second}); err != nil {

@@ -11,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/virtual-disk-array/vda/program/child"
 	"github.com/virtual-disk-array/vda/sandbox/dataplane"
 	"github.com/virtual-disk-array/vda/spdk"
 	"github.com/virtual-disk-array/vda/spdk/spdktest"
@@ -100,8 +101,7 @@ func start(t *testing.T, k kind, waiting bool) *plane {
 	}
 	defer out.Close()
 	p.cmd.Stdout, p.cmd.Stderr = out, out
-	p.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
-	if err := p.cmd.Start(); err != nil {
+	if err := child.Start(p.cmd); err != nil {
 		t.Fatal(err)
 	}
 	if p.Client, err = spdk.New(spdk.Config{Socket: socket, CallTimeout: 20 * time.Second}); err != nil {

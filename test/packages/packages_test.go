@@ -17,6 +17,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/virtual-disk-array/vda/program/child"
 )
 
 // out is where make packages leaves them.
@@ -217,8 +219,7 @@ func (u *unit) start(t *testing.T) {
 	u.cmd = exec.Command(u.argv[0], u.argv[1:]...)
 	u.cmd.Env = append(os.Environ(), "NOTIFY_SOCKET="+path, "WATCHDOG_USEC=30000000")
 	u.cmd.Stdout, u.cmd.Stderr = u.said, u.said
-	u.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
-	if err := u.cmd.Start(); err != nil {
+	if err := child.Start(u.cmd); err != nil {
 		t.Fatal(err)
 	}
 	stop := sync.OnceFunc(func() {

@@ -9,11 +9,9 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"runtime"
 	"strconv"
 	"strings"
 	"sync"
-	"syscall"
 	"testing"
 	"time"
 
@@ -26,6 +24,7 @@ import (
 	"github.com/virtual-disk-array/vda/array"
 	"github.com/virtual-disk-array/vda/client"
 	"github.com/virtual-disk-array/vda/placement"
+	"github.com/virtual-disk-array/vda/program/child"
 	"github.com/virtual-disk-array/vda/store"
 	"github.com/virtual-disk-array/vda/store/dbtest"
 )
@@ -172,21 +171,14 @@ func (c *cluster) spawn(program string, args ...string) *process {
 	p := &process{name: program}
 	p.cmd = exec.Command(filepath.Join(bin, program), args...)
 	p.cmd.Stdout, p.cmd.Stderr = log, log
-	p.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
-	started, ended := make(chan error), make(chan struct{})
-	go func() { // the death signal comes when the starting thread ends
-		runtime.LockOSThread()
-		defer runtime.UnlockOSThread()
-		err := p.cmd.Start()
-		started <- err
-		if err == nil {
-			_ = p.cmd.Wait()
-			close(ended)
-		}
-	}()
-	if err := <-started; err != nil {
+	if err := child.Start(p.cmd); err != nil {
 		c.Fatalf("%s: %v; make build makes it", program, err)
 	}
+	ended := make(chan struct{})
+	go func() {
+		_ = p.cmd.Wait()
+		close(ended)
+	}()
 	p.kill = sync.OnceFunc(func() {
 		_ = p.cmd.Process.Kill()
 		<-ended

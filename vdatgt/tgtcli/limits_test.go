@@ -9,6 +9,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/virtual-disk-array/vda/program/child"
 )
 
 // output collects what a process writes.
@@ -31,10 +33,10 @@ func TestLimitsAreNoLock(t *testing.T) {
 	socket := filepath.Join(t.TempDir(), "s")
 	plain := tgt("-r", socket)
 	cmd := exec.Command("/bin/sh", append([]string{"-c", `ulimit -n 80; exec "$0" "$@"`, plain.Path}, plain.Args[1:]...)...)
-	cmd.Env, cmd.SysProcAttr = plain.Env, plain.SysProcAttr
+	cmd.Env = plain.Env
 	var log output
 	cmd.Stderr = &log
-	if err := cmd.Start(); err != nil {
+	if err := child.Start(cmd); err != nil {
 		t.Fatal(err)
 	}
 	defer func() {

@@ -18,6 +18,7 @@ import (
 	"time"
 
 	"github.com/virtual-disk-array/vda/program"
+	"github.com/virtual-disk-array/vda/program/child"
 	"github.com/virtual-disk-array/vda/spdk"
 	"github.com/virtual-disk-array/vda/spdk/rpccli"
 	"github.com/virtual-disk-array/vda/vdatgt"
@@ -46,8 +47,16 @@ func TestMain(m *testing.M) {
 func tgt(args ...string) *exec.Cmd {
 	c := exec.Command(os.Args[0], args...)
 	c.Env = append(os.Environ(), asMain+"=1")
-	c.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	return c
+}
+
+// ran runs vda_tgt to its end.
+func ran(args ...string) (string, error) {
+	var out bytes.Buffer
+	c := tgt(args...)
+	c.Stdout, c.Stderr = &out, &out
+	err := child.Run(c)
+	return out.String(), err
 }
 
 // rpc runs vda_rpc and returns exit code and output.
@@ -63,7 +72,7 @@ func up(t *testing.T, args ...string) (socket string, cmd *exec.Cmd) {
 	t.Helper()
 	socket = filepath.Join(t.TempDir(), "s")
 	cmd = tgt(append([]string{"-r", socket}, args...)...)
-	if err := cmd.Start(); err != nil {
+	if err := child.Start(cmd); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {
@@ -178,13 +187,13 @@ func TestOneLine(t *testing.T) {
 		{[]string{"check", small + "/x"}, small + "/x cannot be opened: not a directory"},
 		{[]string{"check", ""}, "name the file or block device"},
 	} {
-		out, err := tgt(tc.args...).CombinedOutput()
-		if strings.Contains(string(out), "bdev") {
+		out, err := ran(tc.args...)
+		if strings.Contains(out, "bdev") {
 			t.Errorf("vda_tgt %v names what the user has not: %s", tc.args, out)
 		}
 		var exit *exec.ExitError
-		if !errors.As(err, &exit) || exit.ExitCode() != 1 || !strings.Contains(string(out), tc.want) ||
-			strings.Count(string(out), "\n") != 1 {
+		if !errors.As(err, &exit) || exit.ExitCode() != 1 || !strings.Contains(out, tc.want) ||
+			strings.Count(out, "\n") != 1 {
 			t.Errorf("vda_tgt %v: %v, %q; want exit 1 and a line with %q", tc.args, err, out, tc.want)
 		}
 	}
@@ -221,13 +230,13 @@ func TestHTTPIsServedOnDemand(t *testing.T) {
 }
 
 func TestHelpNamesEveryFlagAndDefault(t *testing.T) {
-	out, err := tgt("--help").CombinedOutput()
+	out, err := ran("--help")
 	if err != nil {
 		t.Fatal(err)
 	}
 	for _, want := range []string{"--rpc-socket", "/var/tmp/vda.sock", "--wait-for-rpc", "--buffer-memory", "1024", "--max-connections",
 		"4096", "--spin", "20µs", "--http-port", "--http-listener", "127.0.0.1", "--log-level", "info", "--cpu-profile", "check"} {
-		if !strings.Contains(string(out), want) {
+		if !strings.Contains(out, want) {
 			t.Errorf("--help lacks %q", want)
 		}
 	}
@@ -242,7 +251,7 @@ func TestCheck(t *testing.T) {
 	if err := os.Truncate(file, 32<<20); err != nil {
 		t.Fatal(err)
 	}
-	if out, err := tgt("check", file).CombinedOutput(); err == nil || !strings.Contains(string(out), "no lvstore") {
+	if out, err := ran("check", file); err == nil || !strings.Contains(out, "no lvstore") {
 		t.Errorf("an empty file: %v, %s", err, out)
 	}
 	socket, cmd := up(t)
@@ -257,15 +266,15 @@ func TestCheck(t *testing.T) {
 	}
 	_ = cmd.Process.Kill()
 	_ = cmd.Wait()
-	out, err := tgt("check", file).CombinedOutput()
-	if err != nil || !strings.Contains(string(out), "left without an unload") {
+	out, err := ran("check", file)
+	if err != nil || !strings.Contains(out, "left without an unload") {
 		t.Errorf("after a kill: %v, %s", err, out)
 	}
-	out, err = tgt("check", "--repair", file).CombinedOutput()
-	if err != nil || !strings.Contains(string(out), "repaired: ") {
+	out, err = ran("check", "--repair", file)
+	if err != nil || !strings.Contains(out, "repaired: ") {
 		t.Errorf("repair after a kill: %v, %s", err, out)
 	}
-	if out, err := tgt("check", file).CombinedOutput(); err != nil || strings.Contains(string(out), "without an unload") {
+	if out, err := ran("check", file); err != nil || strings.Contains(out, "without an unload") {
 		t.Errorf("after a repair: %v, %s", err, out)
 	}
 	socket, cmd = up(t)
@@ -276,7 +285,7 @@ func TestCheck(t *testing.T) {
 	if code, _, errs := rpc(t, "-s", socket, "bdev_get_bdevs", "--name", "lvs/v"); code != 0 {
 		t.Fatal(errs)
 	}
-	if out, err := tgt("check", "--repair", file).CombinedOutput(); err == nil {
+	if out, err := ran("check", "--repair", file); err == nil {
 		t.Errorf("repair of a file that a vda_tgt uses: %s", out)
 	}
 	// A program that only looks writes nothing, not even that it has unloaded the store.
@@ -287,7 +296,7 @@ func TestCheck(t *testing.T) {
 	if err := cmd.Wait(); err != nil {
 		t.Fatal(err)
 	}
-	if out, err := tgt("check", file).CombinedOutput(); err != nil || strings.Contains(string(out), "without an unload") {
+	if out, err := ran("check", file); err != nil || strings.Contains(out, "without an unload") {
 		t.Errorf("after SIGTERM: %v, %s", err, out)
 	}
 	f, err := os.OpenFile(file, os.O_WRONLY, 0)
@@ -298,7 +307,7 @@ func TestCheck(t *testing.T) {
 	if _, err := f.WriteAt(bytes.Repeat([]byte{0xa5}, 4096), 0); err != nil {
 		t.Fatal(err)
 	}
-	if out, err := tgt("check", file).CombinedOutput(); err == nil {
+	if out, err := ran("check", file); err == nil {
 		t.Errorf("a destroyed super block passes: %s", out)
 	}
 }
@@ -424,10 +433,9 @@ func TestKilledPredecessorIsWaitedFor(t *testing.T) {
 	first := exec.Command(os.Args[0])
 	first.Env = append(os.Environ(), asListener+"=1")
 	first.ExtraFiles = []*os.File{bound}
-	first.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	says, err := first.StdoutPipe()
 	if err == nil {
-		err = first.Start()
+		err = child.Start(first)
 	}
 	if err != nil {
 		t.Fatal(err)
@@ -438,7 +446,7 @@ func TestKilledPredecessorIsWaitedFor(t *testing.T) {
 		t.Fatalf("it says %q, %v", line, err)
 	}
 	args := []string{"-r", socket, "--http-listener", "127.0.0.1", "--http-port", port}
-	if out, err := tgt(args[:2]...).CombinedOutput(); err == nil || !strings.Contains(string(out), "in use") {
+	if out, err := ran(args[:2]...); err == nil || !strings.Contains(out, "in use") {
 		t.Fatalf("beside one that lives: %v, %s", err, out)
 	}
 
@@ -448,7 +456,7 @@ func TestKilledPredecessorIsWaitedFor(t *testing.T) {
 	next := tgt(args...)
 	said, err := next.StderrPipe()
 	if err == nil {
-		err = next.Start()
+		err = child.Start(next)
 	}
 	if err != nil {
 		t.Fatal(err)

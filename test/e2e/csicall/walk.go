@@ -19,6 +19,7 @@ import (
 	vdacsi "github.com/virtual-disk-array/vda/csi"
 	"github.com/virtual-disk-array/vda/csi/linux"
 	"github.com/virtual-disk-array/vda/csi/node"
+	"github.com/virtual-disk-array/vda/program/child"
 )
 
 const (
@@ -73,8 +74,7 @@ func dying(before []string, socket, method, request string) (step, reply string,
 	var said, log bytes.Buffer
 	cmd := exec.Command("/proc/self/exe", pluginArg, strings.Join(before, separator))
 	cmd.Stdout, cmd.Stderr, cmd.ExtraFiles = &said, &log, []*os.File{f}
-	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
-	err = cmd.Start()
+	err = child.Start(cmd)
 	if err := errors.Join(err, f.Close()); err != nil {
 		return "", "", errors.Join(err, lis.Close())
 	}

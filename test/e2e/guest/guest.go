@@ -8,12 +8,12 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"runtime"
 	"strings"
-	"syscall"
 	"time"
 
 	"github.com/google/uuid"
+
+	"github.com/virtual-disk-array/vda/program/child"
 )
 
 // Config of one guest.
@@ -90,26 +90,17 @@ func Boot(ctx context.Context, cfg Config) (*Guest, error) {
 	cmd := exec.Command(argv[0], argv[1:]...)
 	var console strings.Builder
 	cmd.Stdout, cmd.Stderr = &console, &console
-	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	bootCtx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
-	started, exited, end := make(chan error), make(chan struct{}), new(error)
+	if err := child.Start(cmd); err != nil {
+		return nil, fmt.Errorf("start guest %s: %w", cfg.Name, err)
+	}
+	exited, end := make(chan struct{}), new(error)
 	go func() {
-		runtime.LockOSThread() // the signal comes when the thread ends that has started it
-		defer runtime.UnlockOSThread()
-		err := cmd.Start()
-		started <- err
-		if err != nil {
-			return
-		}
-		err = cmd.Wait()
-		*end = fmt.Errorf("QEMU ended: %v: %s", err, console.String())
+		*end = fmt.Errorf("QEMU ended: %v: %s", cmd.Wait(), console.String())
 		cancel(*end)
 		close(exited)
 	}()
-	if err := <-started; err != nil {
-		return nil, fmt.Errorf("start guest %s: %w", cfg.Name, err)
-	}
 	a, err := dialAgent(bootCtx, socket)
 	if err != nil {
 		if cause := context.Cause(bootCtx); cause != nil {

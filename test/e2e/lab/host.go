@@ -9,11 +9,11 @@ import (
 	"io"
 	"os"
 	"os/exec"
-	"runtime"
 	"strings"
 	"syscall"
 	"time"
 
+	"github.com/virtual-disk-array/vda/program/child"
 	"github.com/virtual-disk-array/vda/test/e2e/guest"
 )
 
@@ -42,24 +42,16 @@ func startHost(name string) (*Host, error) {
 	h.init.Stderr = &stderr
 	h.init.SysProcAttr = &syscall.SysProcAttr{
 		Cloneflags: syscall.CLONE_NEWNS | syscall.CLONE_NEWPID | syscall.CLONE_NEWNET | syscall.CLONE_NEWUTS | syscall.CLONE_NEWIPC,
-		Pdeathsig:  syscall.SIGKILL,
 	}
-	started := make(chan error)
-	go func() {
-		// The death signal comes when the starting thread ends: keep it.
-		runtime.LockOSThread()
-		defer runtime.UnlockOSThread()
-		err := h.init.Start()
-		readyW.Close()
-		started <- err
-		if err == nil {
-			_ = h.init.Wait()
-			close(h.done)
-		}
-	}()
-	if err := <-started; err != nil {
+	err = child.Start(h.init)
+	readyW.Close()
+	if err != nil {
 		return nil, fmt.Errorf("start host %s: %w", name, err)
 	}
+	go func() {
+		_ = h.init.Wait()
+		close(h.done)
+	}()
 	h.pid = h.init.Process.Pid
 	if line, _ := io.ReadAll(ready); !strings.Contains(string(line), "ready") {
 		<-h.done

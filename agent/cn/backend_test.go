@@ -274,9 +274,9 @@ func TestRealHopsStandApart(t *testing.T) { planes(t, realHopsStandApart) }
 func realHopsStandApart(t *testing.T, spdkDN, spdkCN bool) {
 	l, _, _ := reals(t, 2, false, spdkDN, spdkCN)
 	l.secret = "of the cluster"
+	l.leased()
 	l.up(0)
 	l.spec.Create = false
-	l.leased()
 	write(t, l.disk(0), 1)
 	work := startLoad(l.multipath())
 	defer work.end()

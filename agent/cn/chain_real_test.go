@@ -19,8 +19,8 @@ func realFirstOfAChainGoes(t *testing.T, spdkDN, spdkCN bool) {
 	for n := 1; n < 5; n++ {
 		l.exporter(n)
 	}
-	l.up(0)
 	l.leased()
+	l.up(0)
 	l.spec.Create = false
 	for round := range 2 {
 		exps := l.spec.Exps

@@ -60,8 +60,8 @@ func TestRealConversion(t *testing.T) {
 	}
 	l.spec.Grps = []*apiv1.GrpSpec{plain}
 	dns(1, legData)
-	m.up(0)
 	m.leased()
+	m.up(0)
 	m.spec.Create = false
 	write(t, m.disk(0), 3)
 	work := startLoad(m.multipath())

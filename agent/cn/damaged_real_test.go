@@ -16,8 +16,8 @@ import (
 func TestRealDamagedVolumeStore(t *testing.T) {
 	t.Parallel()
 	l, _, cnTgts := reals(t, 1, true, false, false)
-	l.up(0)
 	l.leased()
+	l.up(0)
 	write(t, l.disk(0), 7)
 	l.spec.Create = false
 	cnTgts[0].stop() // nothing is written any more

@@ -64,8 +64,8 @@ func TestRealSeveralExporters(t *testing.T) { planes(t, realSeveralExporters) }
 func realSeveralExporters(t *testing.T, spdkDN, spdkCN bool) {
 	l, _, cnTgts := reals(t, 2, false, spdkDN, spdkCN)
 	exps := []*apiv1.ExpSpec{l.spec.Exps[0], l.exporter(1), l.exporter(2)}
-	l.up(0)
 	l.leased()
+	l.up(0)
 	l.spec.Create = false
 	// What one writes all read, through both controllers.
 	check := func(seed byte) {

@@ -115,8 +115,8 @@ func realForeignObjects(t *testing.T, spdkDN, spdkCN bool) {
 		before[i] = s.objects()
 	}
 
-	l.up(0)
 	l.leased()
+	l.up(0)
 	a := l.disk(0)
 	write(t, a, 0x66)
 	verify(t, a, 0x66)

@@ -114,10 +114,10 @@ func TestAGroupThatWouldMoveTheNext(t *testing.T) {
 func TestRealForms(t *testing.T) {
 	t.Parallel()
 	l, _, _ := reals(t, 2, true, false, false)
+	l.leased()
 	l.fence(false)
 	l.good(0, l.onVds(0))
 	l.good(1, l.cntlr(1, 0))
-	l.leased()
 	l.spec.Create = false
 	write(t, l.disk(0), 3)
 	work := startLoad(l.multipath())

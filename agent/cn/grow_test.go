@@ -147,8 +147,8 @@ func TestSPDKDoesNotGrow(t *testing.T) {
 func TestRealGrowth(t *testing.T) {
 	l, _, _ := reals(t, 2, true, false, false)
 	l.spec.Size = 4 << 20
-	l.up(0)
 	l.leased()
+	l.up(0)
 	l.spec.Create = false
 	var disks []*host.Namespace
 	for i := range l.cns {

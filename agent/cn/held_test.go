@@ -104,7 +104,7 @@ func TestRealHeldWrites(t *testing.T) { planes(t, realHeldWrites) }
 
 func realHeldWrites(t *testing.T, spdkDN, spdkCN bool) {
 	l, dnTgts, _ := reals(t, 2, true, spdkDN, spdkCN)
-	l.up(0)
+	l.upLeased(0)
 	m := l.multipath()
 	old, now := l.disk(0), m.paths[0]
 	const blocks = 40
@@ -190,6 +190,7 @@ func TestRealHungSecondary(t *testing.T) {
 
 func realHungSecondary(t *testing.T, onSPDK string) {
 	l, _, cnTgts := realsOn(t, 2, false, func(node string) bool { return strings.Contains(onSPDK, node) }, 0, func(*tgt, string) {})
+	l.leased()
 	l.up(1)
 	old, now := l.disk(0), l.multipath().paths[1]
 	const blocks = 20

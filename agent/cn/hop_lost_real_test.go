@@ -12,9 +12,9 @@ import (
 func TestRealLostConnectionGetsItsKey(t *testing.T) {
 	t.Parallel()
 	l, dns, _ := reals(t, 1, true, false, false)
+	l.leased()
 	l.up(0)
 	l.spec.Create = false
-	l.leased()
 	write(t, l.disk(0), 1)
 	l.secret = "of the cluster"
 	l.fence(false) // what is connected stays

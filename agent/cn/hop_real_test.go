@@ -39,9 +39,9 @@ func realHops(t *testing.T, spdkDN, spdkCN bool) {
 	l, dnTgts, _ := reals(t, 2, true, spdkDN, spdkCN)
 	vd := "nqn.2016-06.io.spdk:vda-vd-" + id("b0", 0)
 	proxy := vda.ProxyHostNQN(l.cns[1].cntlr)
+	l.leased()
 	l.up(0)
 	l.spec.Create = false
-	l.leased()
 	write(t, l.disk(0), 1)
 	if err := l.stranger(l.dns[0].port, vd, l.hostNQN(), dhchap.Keys{}); unproven(err) {
 		t.Fatalf("a plain vd demands a key: %v", err)

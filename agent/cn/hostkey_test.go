@@ -138,9 +138,9 @@ func realHostAuthenticates(t *testing.T, spdkDN, spdkCN bool) {
 	l, _, cnTgts := reals(t, 2, true, spdkDN, spdkCN)
 	k0, k1 := newKeyPair(0), newKeyPair(1)
 	l.authenticates(k0.spec, nil)
+	l.leased()
 	l.up(0)
 	l.spec.Create = false
-	l.leased()
 	check := func(when string, in, out []dhchap.Keys) {
 		t.Helper()
 		for i := range l.cns {

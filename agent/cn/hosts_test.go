@@ -89,8 +89,8 @@ func TestRealHostIsRemoved(t *testing.T) { planes(t, realHostIsRemoved) }
 func realHostIsRemoved(t *testing.T, spdkDN, spdkCN bool) {
 	l, _, _ := reals(t, 2, false, spdkDN, spdkCN)
 	l.spec.Exps[0].MoreInitiatorNqns = []string{host1}
-	l.up(0)
 	l.leased()
+	l.up(0)
 	l.spec.Create = false
 	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Minute)
 	defer cancel()

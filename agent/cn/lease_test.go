@@ -47,12 +47,30 @@ func (m *monitor) beat() *apiv1.HeartbeatReply {
 	return r
 }
 
+// join tells a node's agent which node of which cluster it is, and of no array.
+func (l *lab) join(i int) {
+	l.Helper()
+	n := l.cns[i]
+	n.version++
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	defer cancel()
+	if _, err := n.a.Sync(ctx, &apiv1.SyncCnRequest{ClusterId: cluster, NodeId: n.id, Version: n.version, Listener: at(n.port),
+		AllowEmpty: true, BackendListener: n.backend()}); err != nil {
+		l.Fatal(err)
+	}
+}
+
 // leased gives every controller node a lease that outlasts the test, as where
-// monitors are well: a dn that a starved machine reaches late closes no path then,
-// and what one has closed before is open again.
+// monitors are well: a dn that a starved machine reaches late closes no path then, and
+// no connection, and what one has closed before is open again. Nodes get it before
+// their arrays: a secondary whose connection is closed while it is being made is in error
+// until it tries again.
 func (l *lab) leased() {
 	l.Helper()
-	for i := range l.cns {
+	for i, n := range l.cns {
+		if n.version == 0 {
+			l.join(i)
+		}
 		m := &monitor{l: l, node: i, lease: time.Hour}
 		m.beat()
 		m.beat()
@@ -87,6 +105,15 @@ func (m *monitor) renew() (stop func()) {
 		close(done)
 		wg.Wait()
 	}
+}
+
+// upLeased is up beside a monitor that then falls silent.
+func (l *lab) upLeased(primary int) {
+	l.Helper()
+	l.join(primary)
+	stop := (&monitor{l: l, node: primary, lease: time.Second}).renew()
+	defer stop()
+	l.up(primary)
 }
 
 func (l *lab) ana(i int, want string) {
@@ -395,7 +422,7 @@ func TestRealFenceWithoutLease(t *testing.T) { planes(t, realFenceWithoutLease) 
 
 func realFenceWithoutLease(t *testing.T, spdkDN, spdkCN bool) {
 	l, _, _ := reals(t, 2, false, spdkDN, spdkCN)
-	l.up(0)
+	l.upLeased(0)
 	old := l.disk(0)
 	write(t, old, 1)
 	l.cns[0].stop(l)
@@ -423,7 +450,7 @@ func TestRealLease(t *testing.T) { planes(t, realLease) }
 
 func realLease(t *testing.T, spdkDN, spdkCN bool) {
 	l, dnTgts, _ := reals(t, 2, true, spdkDN, spdkCN)
-	l.up(0)
+	l.upLeased(0)
 	write(t, l.disk(0), 1)
 	l.spec.Create = false
 	m := &monitor{l: l, lease: time.Second}

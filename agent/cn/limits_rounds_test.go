@@ -20,6 +20,7 @@ func TestLimitFigures(t *testing.T) { planes(t, limitFigures) }
 
 func limitFigures(t *testing.T, spdkDN, spdkCN bool) {
 	l, _, _ := reals(t, 2, false, spdkDN, spdkCN)
+	l.leased()
 	l.up(0)
 	l.spec.Create = false
 	paths := []*host.Namespace{l.disk(0), l.disk(1)}

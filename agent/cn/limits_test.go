@@ -141,6 +141,7 @@ func TestLimitsOfAnArrayThatIsNotExported(t *testing.T) {
 			t.Fatal(err)
 		}
 		defer c.Close()
+		l.leased()
 		changeLimits(l, spdkCN, func() spdk.RateLimits { return l.limits(c.API) })
 	})
 }
@@ -191,8 +192,8 @@ func realLimits(t *testing.T, spdkDN, spdkCN bool) {
 	// Sixteen reads a second: no machine is so slow that it needs no limit.
 	const limit, each = 1 << 20, 64 << 10 // bytes per second, bytes
 	l.spec.Limits = &apiv1.Limits{RMbytesPerSec: limit >> 20}
-	l.up(0)
 	l.leased()
+	l.up(0)
 	l.spec.Create = false
 	paths := func() []*host.Namespace { return []*host.Namespace{l.disk(0), l.disk(1)} }
 	read := func(d time.Duration) (float64, time.Duration) {

@@ -219,8 +219,8 @@ func TestRealSwitchUnderLoad(t *testing.T) { planes(t, realSwitchUnderLoad) }
 
 func realSwitchUnderLoad(t *testing.T, spdkDN, spdkCN bool) {
 	l, _, _ := reals(t, 2, false, spdkDN, spdkCN)
-	l.up(0)
 	l.leased()
+	l.up(0)
 	l.spec.Create = false
 	work := startLoad(l.multipath())
 	defer work.end()
@@ -242,6 +242,7 @@ func TestRealCrashUnderLoad(t *testing.T) { planes(t, realCrashUnderLoad) }
 
 func realCrashUnderLoad(t *testing.T, spdkDN, spdkCN bool) {
 	l, _, cnTgts := reals(t, 2, false, spdkDN, spdkCN)
+	l.leased()
 	l.up(0)
 	l.spec.Create = false
 	work := startLoad(l.multipath())

@@ -53,8 +53,8 @@ func TestRealMetrics(t *testing.T) { planes(t, realMetrics) }
 
 func realMetrics(t *testing.T, spdkDN, spdkCN bool) {
 	l, _, _ := reals(t, 2, false, spdkDN, spdkCN)
-	l.up(0)
 	l.leased() // an array that is put up again counts from 0
+	l.up(0)
 	l.spec.Create = false
 	cn := func(i int) scraped { return scrape(t, agent.NewMeter("cn", l.cns[i].a.Plane, l.cns[i].a.Measured)) }
 	da, exp := l.cntlr(0, 0).DaName, l.spec.Exps[0].Name

@@ -63,8 +63,8 @@ func TestRealMirrorsOnADiskThatFails(t *testing.T) {
 			m.pdConf = []string{mallocConf, mallocConf}
 			m.fence(0)
 			m.fence(1)
-			m.up(0)
 			m.leased()
+			m.up(0)
 			write(t, m.disk(0), 3)
 			m.reports(0, quiet)
 			work := startLoad(m.multipath())

@@ -211,8 +211,8 @@ func TestRealMirrors(t *testing.T) {
 	m := newMirrorLab(l)
 	m.fence(0)
 	m.fence(1)
-	m.up(0)
 	m.leased()
+	m.up(0)
 	m.spec.Create = false
 	write(t, m.disk(0), 3)
 	m.reports(0, quiet)

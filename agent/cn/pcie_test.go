@@ -61,8 +61,8 @@ func realNVMeDisk(t *testing.T, spdkDN, spdkCN bool) {
 	l.addCN(0, planetest.NodeConfig{Socket: newTgt(t, spdkCN).socket, Port: freePort(t)})
 	l.array()
 	l.spec.Size = 8 << 20 // of the one vd
-	l.up(0)
 	l.leased()
+	l.up(0)
 	l.spec.Create = false
 	ns := l.disk(0)
 	verify(t, ns, 0)

@@ -21,6 +21,7 @@ import (
 	"github.com/virtual-disk-array/vda/module/aio"
 	"github.com/virtual-disk-array/vda/module/lvol"
 	"github.com/virtual-disk-array/vda/nvmf/host"
+	"github.com/virtual-disk-array/vda/program/child"
 	"github.com/virtual-disk-array/vda/spdk"
 	"github.com/virtual-disk-array/vda/vdatgt"
 )
@@ -68,7 +69,7 @@ func (g *tgt) start() {
 		if os.Getenv("VDA_TEST_LOG") != "" {
 			cmd.Stdout, cmd.Stderr = os.Stderr, os.Stderr
 		}
-		if err := cmd.Start(); err != nil {
+		if err := child.Start(cmd); err != nil {
 			g.t.Fatal(err)
 		}
 		g.proc = cmd.Process
@@ -378,8 +379,8 @@ func TestRealFullPath(t *testing.T) { planes(t, realFullPath) }
 
 func realFullPath(t *testing.T, spdkDN, spdkCN bool) {
 	l, dnTgts, cnTgts := reals(t, 2, false, spdkDN, spdkCN)
-	l.up(0)
 	l.leased()
+	l.up(0)
 	a, b := l.disk(0), l.disk(1)
 	if a.Size() != 16<<20 || b.Size() != 16<<20 || a.BlockSize() != 4096 {
 		t.Fatalf("sizes %d and %d, block size %d", a.Size(), b.Size(), a.BlockSize())
@@ -409,8 +410,8 @@ func TestRealSwitchOfPrimary(t *testing.T) { planes(t, realSwitchOfPrimary) }
 
 func realSwitchOfPrimary(t *testing.T, spdkDN, spdkCN bool) {
 	l, _, cnTgts := reals(t, 2, false, spdkDN, spdkCN)
-	l.up(0)
 	l.leased()
+	l.up(0)
 	write(t, l.disk(0), 1)
 	l.spec.Create = false
 	all := func(primary int, want byte) {
@@ -438,8 +439,8 @@ func TestRealRestarts(t *testing.T) { planes(t, realRestarts) }
 
 func realRestarts(t *testing.T, spdkDN, spdkCN bool) {
 	l, dnTgts, cnTgts := reals(t, 2, true, spdkDN, spdkCN)
-	l.up(0)
 	l.leased()
+	l.up(0)
 	verify(t, l.disk(0), 0)
 	write(t, l.disk(0), 7)
 	l.spec.Create = false
@@ -488,8 +489,8 @@ func realSmallestArray(t *testing.T, spdkDN, spdkCN bool) {
 	for _, m := range l.spec.Grps[0].Columns {
 		m.DataSize = l.vdSize
 	}
-	l.up(0)
 	l.leased()
+	l.up(0)
 	ns := l.disk(0)
 	write(t, ns, 0x5a)
 	verify(t, ns, 0x5a)

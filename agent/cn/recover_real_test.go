@@ -15,8 +15,8 @@ func TestRealRecover(t *testing.T) {
 	m := newMirrorLab(l)
 	m.fence(0)
 	m.fence(1)
-	m.up(0)
 	m.leased()
+	m.up(0)
 	m.spec.Create = false
 	for _, spec := range m.mirrors {
 		spec.Fresh = false

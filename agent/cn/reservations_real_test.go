@@ -163,8 +163,8 @@ func TestRealReservations(t *testing.T) {
 	})
 	e := l.spec.Exps[0]
 	e.MoreInitiatorNqns = []string{host1}
-	l.up(0)
 	l.leased()
+	l.up(0)
 	l.spec.Create = false
 	a, b := l.clusterHost(e, host0, 10), l.clusterHost(e, host1, 11)
 	want := func(what string, got, want nvme.Status) {

@@ -38,8 +38,8 @@ func TestRounds(t *testing.T) { planes(t, goRound) }
 func goRound(t *testing.T, spdkDN, spdkCN bool) {
 	l, _, _ := reals(t, 2, false, spdkDN, spdkCN)
 	l.small()
-	l.up(0)
 	l.leased()
+	l.up(0)
 	l.spec.Create = false
 	primary := 0
 	leave := func(to int) (was int) {
@@ -122,8 +122,8 @@ func TestSnapshotPause(t *testing.T) {
 	const depth = 32
 	l, _, _ := reals(t, 1, false, false, false)
 	l.small()
-	l.up(0)
 	l.leased()
+	l.up(0)
 	l.spec.Create = false
 	ns := l.disk(0)
 	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Minute)

@@ -138,8 +138,8 @@ func TestRealSnapshots(t *testing.T) { planes(t, realSnapshots) }
 func realSnapshots(t *testing.T, spdkDN, spdkCN bool) {
 	l, _, _ := reals(t, 2, false, spdkDN, spdkCN)
 	l.small()
-	l.up(0)
 	l.leased()
+	l.up(0)
 	l.spec.Create = false
 	work := startLedger(l.multipath())
 	ended := sync.OnceFunc(work.end)
@@ -252,8 +252,8 @@ func TestRealRollback(t *testing.T) { planes(t, realRollback) }
 func realRollback(t *testing.T, spdkDN, spdkCN bool) {
 	l, _, _ := reals(t, 2, false, spdkDN, spdkCN)
 	l.small()
-	l.up(0)
 	l.leased()
+	l.up(0)
 	l.spec.Create = false
 	primary := 0
 	for round := range 3 {

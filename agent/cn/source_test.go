@@ -63,8 +63,8 @@ func (l *lab) move(from, to int) {
 func (l *lab) sourceOf(base []byte) *apiv1.ExpSpec {
 	l.Helper()
 	l.small()
-	l.up(0)
 	l.leased()
+	l.up(0)
 	l.spec.Create = false
 	if err := l.disk(0).WriteAt(l.Context(), base, 0); err != nil {
 		l.Fatal(err)
@@ -150,8 +150,8 @@ func realClone(t *testing.T, sourceOnSPDK, cloneOnSPDK func(node string) bool) {
 	l.spec.Size = 6 << 20
 	l.cloneOf(src, e, size)
 	l.spec.Limits = &apiv1.Limits{RebuildMbps: 1} // so that it takes until the moves
-	l.up(0)
 	l.leased()
+	l.up(0)
 	l.spec.Source.Create = false
 	want := append(bytes.Clone(base), make([]byte, 2<<20)...)
 	put := func(i, at, n int, seed uint64) {
@@ -277,8 +277,8 @@ func halfCopied(t *testing.T, cn0SPDK bool, primary int) *clone {
 	goOn := l.gate(l.cns[primary])
 	l.spec.Size = size
 	l.cloneOf(src, e, size)
-	l.up(primary)
 	l.leased()
+	l.up(primary)
 	l.spec.Source.Create = false
 	planetest.Eventually(t, func() string {
 		if c := l.cloneState(primary); c.GetDoneBytes() != 1<<20 {
@@ -412,8 +412,8 @@ func TestRealHopOfAClone(t *testing.T) {
 	l.spec.Size = size
 	l.cloneOf(src, e, size)
 	goOn := l.gate(l.cns[0])
-	l.up(0)
 	l.leased()
+	l.up(0)
 	l.spec.Source.Create = false
 	secret := agent.HopKey("of the cluster")
 	key := func(term uint64) agent.HopKey { return secret.For(fmt.Sprint("clone ", term)) }

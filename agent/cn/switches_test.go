@@ -31,8 +31,8 @@ func TestRealManySwitches(t *testing.T) { planes(t, realManySwitches) }
 
 func realManySwitches(t *testing.T, spdkDN, spdkCN bool) {
 	l, _, _ := reals(t, 2, true, spdkDN, spdkCN)
-	l.up(0)
 	l.leased()
+	l.up(0)
 	l.spec.Create = false
 	work := startLoad(l.multipath())
 	pauses := [2][]time.Duration{}

@@ -31,8 +31,8 @@ func newRedo(t *testing.T) *redo {
 		d.labs[i], _, d.tgts[i] = reals(t, 2, false, false, false)
 		l := d.labs[i]
 		l.small()
-		l.up(0)
 		l.leased()
+		l.up(0)
 		l.spec.Create = false
 	}
 	return d

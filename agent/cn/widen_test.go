@@ -281,8 +281,8 @@ func TestGroupIsTakenBack(t *testing.T) {
 func TestRealPhysicalGrowth(t *testing.T) {
 	l, _, _ := reals(t, 2, true, false, false)
 	l.spec.Size, l.spec.Thin = 40<<20, true
-	l.up(0)
 	l.leased()
+	l.up(0)
 	l.spec.Create = false
 	var disks []*host.Namespace
 	for i := range l.cns {
@@ -350,6 +350,7 @@ func TestRealMirrorsJoin(t *testing.T) {
 	l, dnTgts, cnTgts := reals(t, 2, true, false, false)
 	m := newMirrorLab(l)
 	m.spec.Size = 22 << 20 // of the 23 MiB of the first group
+	m.leased()
 	m.fence(0)
 	m.fence(1)
 	isWell := func(i, primary int) { // the first attempt to reach a leg may have been too slow
@@ -365,7 +366,6 @@ func TestRealMirrorsJoin(t *testing.T) {
 	}
 	isWell(0, 0)
 	isWell(1, 0)
-	m.leased()
 	m.spec.Create = false
 	work := startLedger(m.multipath())
 	ended := sync.OnceFunc(work.end)

@@ -37,8 +37,8 @@ func TestRealWritableSnapshot(t *testing.T) { planes(t, realWritableSnapshot) }
 func realWritableSnapshot(t *testing.T, spdkDN, spdkCN bool) {
 	l, _, cnTgts := reals(t, 2, false, spdkDN, spdkCN)
 	l.small()
-	l.up(0)
 	l.leased()
+	l.up(0)
 	l.spec.Create = false
 	primary := 0
 	move := func(to int, planned bool) {
@@ -162,8 +162,8 @@ func TestRealWritableSnapshotOfAFullArray(t *testing.T) {
 	l, _, _ := reals(t, 2, true, false, false)
 	const size, mib = 40, 1 << 20
 	l.spec.Size, l.spec.Thin = size*mib, true
-	l.up(0)
 	l.leased()
+	l.up(0)
 	l.spec.Create = false
 	ctx, cancel := context.WithTimeout(t.Context(), 5*patience)
 	defer cancel()
@@ -257,8 +257,8 @@ func TestRealWritableSnapshotByHops(t *testing.T) {
 	l, _, _ := reals(t, 2, false, false, false)
 	l.secret = "of the cluster"
 	l.small()
-	l.up(0)
 	l.leased()
+	l.up(0)
 	l.spec.Create = false
 	l.apart(0, 1)
 	var relays []*relay

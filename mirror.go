@@ -14,7 +14,10 @@ type Mirror struct {
 	Idx    uint32 // place in the group's stripe
 	Size   uint64 // bytes of data; a leg has LegTail more, at least, unless it is Bare
 	Gen    uint64 // counts the changes of its members; from 1
-	Scrub  Scrub  // the last one
+	// Recovered is the Gen of the last change that a user made by da recover; 0: none. Labels
+	// of a later one in which all members catch up are not started from.
+	Recovered uint64
+	Scrub     Scrub // the last one
 }
 
 // Scrub is how far a comparison of a mirror's legs is, or has come.

@@ -464,6 +464,8 @@ func Recover(tx store.Tx, daID, vdID string) (Plan, error) {
 		l.update(v)
 		l.setLack(v, 0, 0)
 		l.raiseGen(m)
+		m.Recovered = m.Gen // its labels may say that v is the one that lacks something
+		l.c.then(func() error { return l.c.tx.UpdateMirror(m) })
 		return nil
 	})
 }

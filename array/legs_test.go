@@ -85,6 +85,9 @@ func legsText(tx store.Reader) (string, error) {
 	var out []string
 	for _, m := range mirrors {
 		line := fmt.Sprintf("%s@%d", m.ID, m.Gen)
+		if m.Recovered > 0 {
+			line += fmt.Sprintf("(recovered %d)", m.Recovered)
+		}
 		for _, v := range vds {
 			if v.MirrorID != m.ID {
 				continue
@@ -332,7 +335,7 @@ func TestLegs(t *testing.T) {
 			{trim, "primary cn0; disks dn0", "m0@4 a.1-> b.1 new.1; m1@1 c.0 d.0"}}},
 		{"data are given up", []step{lostB,
 			{func(tx store.Tx) (array.Plan, error) { return array.Recover(tx, "m", "b") }, "primary cn0; disks dn0 dn1",
-				"m0@3 a.1- b.2; m1@1 c.0 d.0"}}},
+				"m0@3(recovered 3) a.1- b.2; m1@1 c.0 d.0"}}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			c := newCluster(t)

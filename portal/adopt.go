@@ -112,6 +112,14 @@ func (o *orphans) planRedundancy(da *vda.DA, p *apiv1.CntlrSpec, cntlrs map[stri
 	return nil
 }
 
+// recovered is vda.Mirror's; what an agent of before has, which was not told, counts as said.
+func recovered(m *apiv1.MirrorSpec) uint64 {
+	if m.Recovered == nil {
+		return m.Gen
+	}
+	return *m.Recovered
+}
+
 // planGroup makes the rows of a group's vds and mirrors, and returns the group's.
 func planGroup(a *array.Adoption, g *apiv1.GrpSpec, vds map[string]orphanVd) (*vda.Grp, error) {
 	row := &vda.Grp{ID: g.Id, DAID: a.DA.ID, Idx: g.GrpIdx}
@@ -122,7 +130,7 @@ func planGroup(a *array.Adoption, g *apiv1.GrpSpec, vds map[string]orphanVd) (*v
 		}
 		m := &vda.Mirror{ID: store.NewID(), DAID: a.DA.ID, GrpIdx: g.GrpIdx, Idx: uint32(i), Size: v.Size, Gen: 1}
 		if i < len(g.Columns) { // not of a controller node of before
-			m.ID, m.Size, m.Gen = g.Columns[i].Id, g.Columns[i].DataSize, g.Columns[i].Gen
+			m.ID, m.Size, m.Gen, m.Recovered = g.Columns[i].Id, g.Columns[i].DataSize, g.Columns[i].Gen, recovered(g.Columns[i])
 		}
 		a.Mirrors = append(a.Mirrors, m)
 		a.VDs = append(a.VDs, &vda.VD{ID: v.Id, DAID: a.DA.ID, GrpIdx: g.GrpIdx, Idx: uint32(i), PDID: v.PdId, DNID: v.dnID, Size: v.Size,
@@ -130,7 +138,8 @@ func planGroup(a *array.Adoption, g *apiv1.GrpSpec, vds map[string]orphanVd) (*v
 		row.Size += m.Size
 	}
 	for i, m := range g.Mirrors {
-		a.Mirrors = append(a.Mirrors, &vda.Mirror{ID: m.Id, DAID: a.DA.ID, GrpIdx: g.GrpIdx, Idx: uint32(i), Size: m.DataSize, Gen: m.Gen})
+		a.Mirrors = append(a.Mirrors, &vda.Mirror{ID: m.Id, DAID: a.DA.ID, GrpIdx: g.GrpIdx, Idx: uint32(i), Size: m.DataSize, Gen: m.Gen,
+			Recovered: recovered(m)})
 		row.Size += m.DataSize
 		for _, leg := range m.Legs {
 			v, known := vds[leg.Vd.VdId]

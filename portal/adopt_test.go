@@ -40,8 +40,12 @@ func TestPlanMirrors(t *testing.T) {
 	if a.DA.Limits != (vda.Limits{RWIOs: 4000, WMB: 5, RebuildMB: 6}) {
 		t.Errorf("limits %+v", a.DA.Limits)
 	}
-	if len(a.Mirrors) != 1 || *a.Mirrors[0] != (vda.Mirror{ID: "m", DAID: "da", Size: 2 << 20, Gen: 7}) {
+	if len(a.Mirrors) != 1 || *a.Mirrors[0] != (vda.Mirror{ID: "m", DAID: "da", Size: 2 << 20, Gen: 7, Recovered: 7}) {
 		t.Errorf("mirrors %+v", a.Mirrors)
+	}
+	last.Grps[0].Mirrors[0].Recovered = new(uint64)
+	if b, err := o.plan("da", cntlrs(5), vds("a", "b", "c")); err != nil || b.Mirrors[0].Recovered != 0 {
+		t.Errorf("of an agent that was told which set was a user's: %+v, %v", b, err)
 	}
 	var got []string
 	for _, v := range a.VDs {

@@ -61,6 +61,10 @@ type MirrorCreate struct {
 	// CopyMB bounds what is copied, repaired and scrubbed, in MiB per second; 0: no
 	// bound.
 	CopyMB uint32 `json:"copy_mb_per_sec,omitempty"`
+	// Recovered is the gen of the last set by which a user has had the mirror go on with
+	// members that may lack writes; 0: none has. I/O waits when labels of a later gen have all members
+	// catching up. nil: it never does for that. IsInvalidParams, of a value, on a vda_tgt of before.
+	Recovered *uint64 `json:"recovered,omitempty"`
 }
 
 // MirrorSet are the parameters of vda_mirror_set.
@@ -69,6 +73,8 @@ type MirrorSet struct {
 	Term uint64      `json:"term"` // that of vda_mirror_create
 	Gen  uint64      `json:"gen"`  // not less than before; greater when the members are others
 	Legs []MirrorLeg `json:"legs"` // all of them
+	// Recovered is MirrorCreate's, for a mirror that is not assembled yet.
+	Recovered *uint64 `json:"recovered,omitempty"`
 }
 
 // Mirror is the state of a mirror, what all methods of this file but

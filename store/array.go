@@ -46,13 +46,13 @@ var grpTable = table[vda.Grp]{
 
 var mirrorTable = table[vda.Mirror]{
 	name: "vda_mirror", noun: "mirror",
-	cols:  []string{"id", "da_id", "grp_idx", "idx", "size_bytes", "gen", "scrub"},
+	cols:  []string{"id", "da_id", "grp_idx", "idx", "size_bytes", "gen", "recovered", "scrub"},
 	fixed: []string{"da_id", "grp_idx", "idx", "scrub"},
 	dest: func(v *vda.Mirror) []any {
-		return []any{&v.ID, &v.DAID, &v.GrpIdx, &v.Idx, &v.Size, &v.Gen, asJSON{&v.Scrub}}
+		return []any{&v.ID, &v.DAID, &v.GrpIdx, &v.Idx, &v.Size, &v.Gen, &v.Recovered, asJSON{&v.Scrub}}
 	},
 	values: func(v *vda.Mirror) []any {
-		return []any{v.ID, v.DAID, v.GrpIdx, v.Idx, v.Size, v.Gen, asJSON{&v.Scrub}}
+		return []any{v.ID, v.DAID, v.GrpIdx, v.Idx, v.Size, v.Gen, v.Recovered, asJSON{&v.Scrub}}
 	},
 	label: func(v *vda.Mirror) string { return v.ID },
 }

@@ -302,7 +302,7 @@ type Tx interface {
 	UpdateGrp(*vda.Grp) error
 	DeleteGrp(id string) error
 	InsertMirror(*vda.Mirror) error
-	UpdateMirror(*vda.Mirror) error // its Size and Gen
+	UpdateMirror(*vda.Mirror) error // its Size, Gen and Recovered
 	SetMirrorScrub(id string, s vda.Scrub) error
 	DeleteMirror(id string) error
 

@@ -381,7 +381,7 @@ func (b *cnBuilder) grpSpecs(da *vda.DA) ([]*apiv1.GrpSpec, error) {
 
 // mirror is a column. legs: another leg may have its data, too.
 func (b *cnBuilder) mirror(da *vda.DA, m *vda.Mirror, column *vda.Column, legs bool) (*apiv1.MirrorSpec, error) {
-	spec := &apiv1.MirrorSpec{Id: m.ID, Gen: m.Gen, DataSize: m.Size, Fresh: !da.Created}
+	spec := &apiv1.MirrorSpec{Id: m.ID, Gen: m.Gen, DataSize: m.Size, Fresh: !da.Created, Recovered: &m.Recovered}
 	bare := m.Bare(column)
 	var members []string
 	for _, vd := range column.Legs {

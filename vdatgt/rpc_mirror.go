@@ -3,6 +3,7 @@ package vdatgt
 import (
 	"context"
 	"fmt"
+	"math"
 	"syscall"
 	"time"
 
@@ -66,6 +67,16 @@ type mirrorCreateParams struct {
 	Legs   []mirrorLeg `rpc:"legs" doc:"all legs, present or not: vd_id, bdev_name, role (member; target, which is written and copied to; or absent), epoch (uuid, optional: another once the disk node may have lost what it had acknowledged and not flushed; not given: what the bdev's target says of the connection in use), and bare (boolean, optional: the leg may have no label, as its bdev is no larger than size or was until lately; it must be the one member)"`
 	Fresh  bool        `rpc:"fresh,optional" doc:"the mirror may never have been up: its legs are zeroed and may have no labels"`
 	CopyMB uint32      `rpc:"copy_mb_per_sec,optional" doc:"MiB that are copied per second at most; 0: no bound"`
+
+	Recovered *uint64 `rpc:"recovered,optional" doc:"gen of the last set by which a user has had the mirror go on with members that may lack writes, 0 for none: when labels of a later gen have all members catching up, I/O waits; not given: it never does for that"`
+}
+
+// recovered is the parameter of that name; an agent of before does not give it.
+func recovered(p *uint64) uint64 {
+	if p == nil {
+		return math.MaxUint64
+	}
+	return *p
 }
 
 func mirrorCreate(ctx context.Context, t *Target, p mirrorCreateParams) (any, error) {
@@ -74,7 +85,8 @@ func mirrorCreate(ctx context.Context, t *Target, p mirrorCreateParams) (any, er
 		return nil, err
 	}
 	m, err := t.mirrors.Create(ctx, mirror.Config{Name: p.Name, UUID: orNil(p.UUID), DA: label.ID(p.DA), Mirror: label.ID(p.Mirror),
-		DataSize: p.Size, Term: p.Term, Gen: p.Gen, Legs: legs, Fresh: p.Fresh, CopyRate: uint64(p.CopyMB) << 20})
+		DataSize: p.Size, Term: p.Term, Gen: p.Gen, Legs: legs, Fresh: p.Fresh, CopyRate: uint64(p.CopyMB) << 20,
+		Recovered: recovered(p.Recovered)})
 	if err != nil {
 		return nil, err
 	}
@@ -89,6 +101,8 @@ type mirrorSetParams struct {
 	Term uint64      `rpc:"term" doc:"term of the array: that of vda_mirror_create"`
 	Gen  uint64      `rpc:"gen" doc:"not less than the last one; greater when the members are others"`
 	Legs []mirrorLeg `rpc:"legs" doc:"all legs, present or not, as of vda_mirror_create"`
+
+	Recovered *uint64 `rpc:"recovered,optional" doc:"as of vda_mirror_create; it counts for a mirror that is not assembled yet"`
 }
 
 func mirrorSet(ctx context.Context, t *Target, p mirrorSetParams) (any, error) {
@@ -100,6 +114,7 @@ func mirrorSet(ctx context.Context, t *Target, p mirrorSetParams) (any, error) {
 	if err != nil {
 		return nil, err
 	}
+	m.SetRecovered(recovered(p.Recovered))
 	if err := m.Set(ctx, p.Term, p.Gen, legs); err != nil {
 		return nil, err
 	}

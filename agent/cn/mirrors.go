@@ -93,9 +93,14 @@ func (r mirrors) create(ctx context.Context, m *apiv1.MirrorSpec) error {
 	if err != nil {
 		return err
 	}
-	s, err := r.Plane.VdaMirrorCreate(ctx, spdk.MirrorCreate{Name: vda.MirrorPrefix + m.Id, DA: r.c.DaId, Mirror: m.Id, Size: m.DataSize,
+	to := spdk.MirrorCreate{Name: vda.MirrorPrefix + m.Id, DA: r.c.DaId, Mirror: m.Id, Size: m.DataSize,
 		Term: r.c.Term, Gen: m.Gen, Legs: r.legsFor(m, nil), Fresh: m.Fresh && (!made || r.joins),
-		CopyMB: r.copyMB()})
+		CopyMB: r.copyMB(), Recovered: m.Recovered}
+	s, err := r.Plane.VdaMirrorCreate(ctx, to)
+	if to.Recovered != nil && spdk.IsInvalidParams(err) { // a vda_tgt of before, until it is updated too
+		to.Recovered = nil
+		s, err = r.Plane.VdaMirrorCreate(ctx, to)
+	}
 	if err != nil {
 		return fmt.Errorf("mirror %s: %w", m.Id, err)
 	}
@@ -110,7 +115,12 @@ func (r mirrors) set(ctx context.Context, m *apiv1.MirrorSpec, absent []*apiv1.V
 		return fmt.Errorf("mirror %s has its legs of gen %d, and the database says gen %d: it has gone back in time, and nothing is changed",
 			m.Id, s.Gen, m.Gen)
 	}
-	s, err := r.Plane.VdaMirrorSet(ctx, spdk.MirrorSet{Name: vda.MirrorPrefix + m.Id, Term: r.c.Term, Gen: m.Gen, Legs: r.legsFor(m, absent)})
+	to := spdk.MirrorSet{Name: vda.MirrorPrefix + m.Id, Term: r.c.Term, Gen: m.Gen, Legs: r.legsFor(m, absent), Recovered: m.Recovered}
+	s, err := r.Plane.VdaMirrorSet(ctx, to)
+	if to.Recovered != nil && spdk.IsInvalidParams(err) {
+		to.Recovered = nil
+		s, err = r.Plane.VdaMirrorSet(ctx, to)
+	}
 	switch {
 	case spdk.Code(err) == -int(syscall.EINVAL) && (slices.ContainsFunc(legsIn(m, isMember), r.connected) || r.unrelated(m, had)):
 		return fmt.Errorf("mirror %s: %w: %w", m.Id, errOtherLegs, err)
@@ -238,7 +248,11 @@ func (r mirrors) letGo(ctx context.Context) error {
 		}) {
 			return nil
 		}
-		return r.set(ctx, m, again)
+		err := r.set(ctx, m, again)
+		if !s.Assembled && spdk.Code(err) == -int(syscall.EIO) { // it has let go of all; keep sets it when they are connected
+			return nil
+		}
+		return err
 	})
 }
 

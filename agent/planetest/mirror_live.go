@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/binary"
 	"errors"
+	"math"
 	"strings"
 	"syscall"
 	"time"
@@ -213,7 +214,7 @@ func (p *Plane) createLiveMirror(a *params) (any, error) {
 	ms := p.real
 	cfg := mirror.Config{Name: a.Name, DA: label.ID(uuid.MustParse(a.DA)), Mirror: label.ID(uuid.MustParse(a.Mirror)), DataSize: a.Size,
 		Term: a.Term, Gen: a.Gen, Legs: legsOf(a.Legs), Fresh: a.Fresh, CopyRate: p.copyRate(a.CopyMB),
-		Break: p.c.live.Break}
+		Recovered: a.recovered(), Break: p.c.live.Break}
 	var m *mirror.Mirror
 	var h *block.Handle
 	err := p.outside(func(ctx context.Context) (err error) {
@@ -248,6 +249,7 @@ func (p *Plane) setLiveMirror(a *params) (any, error) {
 	if err != nil {
 		return nil, answer(err)
 	}
+	m.SetRecovered(a.recovered())
 	if err := p.outside(func(ctx context.Context) error { return m.Set(ctx, a.Term, a.Gen, legsOf(a.Legs)) }); err != nil {
 		return nil, err
 	}
@@ -319,6 +321,15 @@ func (p *Plane) setMirrorOptions(a *params) (any, error) {
 		return true, p.outside(func(context.Context) error { m.SetCopyRate(rate); return nil })
 	}
 	return true, nil
+}
+
+// recovered is up to which gen labels may have all members catching up; an agent of before does
+// not say.
+func (a *params) recovered() uint64 {
+	if a.Recovered == nil {
+		return math.MaxUint64
+	}
+	return *a.Recovered
 }
 
 // copyRate is what a mirror copies per second: what it is told, else what the test says

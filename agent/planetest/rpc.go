@@ -75,10 +75,11 @@ type params struct {
 
 	spdk.RateLimits
 
-	Fresh     bool   `json:"fresh"`
-	CopyMB    uint32 `json:"copy_mb_per_sec"`
-	Changes   uint64 `json:"changes"`
-	TimeoutMS int64  `json:"timeout_ms"`
+	Fresh     bool    `json:"fresh"`
+	CopyMB    uint32  `json:"copy_mb_per_sec"`
+	Recovered *uint64 `json:"recovered"`
+	Changes   uint64  `json:"changes"`
+	TimeoutMS int64   `json:"timeout_ms"`
 }
 
 type handler struct {

@@ -3394,7 +3394,10 @@ type MirrorSpec struct {
 	// The dn of no member is known to have let go of the primary before: that one may answer
 	// reads from a leg for 3 s after the dn of another has. A member that is not attached is
 	// not called lost before. It may be another each time that the same version is sent.
-	Unfenced      bool `protobuf:"varint,6,opt,name=unfenced,proto3" json:"unfenced,omitempty"`
+	Unfenced bool `protobuf:"varint,6,opt,name=unfenced,proto3" json:"unfenced,omitempty"`
+	// The gen of the last set by which a user has had the mirror go on with members that may lack
+	// writes, 0 for none. Not given by a control plane that does not know.
+	Recovered     *uint64 `protobuf:"varint,7,opt,name=recovered,proto3,oneof" json:"recovered,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -3469,6 +3472,13 @@ func (x *MirrorSpec) GetUnfenced() bool {
 		return x.Unfenced
 	}
 	return false
+}
+
+func (x *MirrorSpec) GetRecovered() uint64 {
+	if x != nil && x.Recovered != nil {
+		return *x.Recovered
+	}
+	return 0
 }
 
 type LegSpec struct {
@@ -4439,7 +4449,7 @@ const file_v1_agent_proto_rawDesc = "" +
 	"\x03vds\x18\x04 \x03(\v2\x10.vda.v1.VdTargetR\x03vds\x12,\n" +
 	"\amirrors\x18\x05 \x03(\v2\x12.vda.v1.MirrorSpecR\amirrors\x12,\n" +
 	"\acolumns\x18\x06 \x03(\v2\x12.vda.v1.MirrorSpecR\acolumns\x12\x18\n" +
-	"\ajoining\x18< \x01(\bR\ajoining\"\xa2\x01\n" +
+	"\ajoining\x18< \x01(\bR\ajoining\"\xd3\x01\n" +
 	"\n" +
 	"MirrorSpec\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x10\n" +
@@ -4447,7 +4457,10 @@ const file_v1_agent_proto_rawDesc = "" +
 	"\tdata_size\x18\x03 \x01(\x04R\bdataSize\x12\x14\n" +
 	"\x05fresh\x18\x04 \x01(\bR\x05fresh\x12#\n" +
 	"\x04legs\x18\x05 \x03(\v2\x0f.vda.v1.LegSpecR\x04legs\x12\x1a\n" +
-	"\bunfenced\x18\x06 \x01(\bR\bunfenced\"d\n" +
+	"\bunfenced\x18\x06 \x01(\bR\bunfenced\x12!\n" +
+	"\trecovered\x18\a \x01(\x04H\x00R\trecovered\x88\x01\x01B\f\n" +
+	"\n" +
+	"_recovered\"d\n" +
 	"\aLegSpec\x12 \n" +
 	"\x02vd\x18\x01 \x01(\v2\x10.vda.v1.VdTargetR\x02vd\x12#\n" +
 	"\x04role\x18\x02 \x01(\x0e2\x0f.vda.v1.LegRoleR\x04role\x12\x12\n" +
@@ -4691,6 +4704,7 @@ func file_v1_agent_proto_init() {
 		return
 	}
 	file_v1_security_proto_init()
+	file_v1_agent_proto_msgTypes[36].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{

@@ -16,7 +16,7 @@ import (
 // knows the mirror.
 func (m *Mirror) settings() core.Config {
 	return core.Config{DA: m.conf.DA, Mirror: m.conf.Mirror, DataSize: m.conf.DataSize, Term: m.conf.Term, Gen: m.conf.Gen,
-		Fresh: m.conf.Fresh, CopyRate: m.conf.CopyRate, Budget: &m.mod.budget, Legs: specs(m.conf.Legs),
+		Fresh: m.conf.Fresh, Recovered: m.conf.Recovered, CopyRate: m.conf.CopyRate, Budget: &m.mod.budget, Legs: specs(m.conf.Legs),
 		Break: cmp.Or(m.conf.Break, breach)}
 }
 

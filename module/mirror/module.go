@@ -44,6 +44,7 @@ type Config struct {
 	Term, Gen  uint64
 	Legs       []LegConfig
 	Fresh      bool        // see core.Config
+	Recovered  uint64      // likewise; math.MaxUint64: the control plane does not say
 	CopyRate   uint64      // bytes per second that are copied at most; 0: no bound
 	Break      core.Breach // a rule that is left out, for tests that this is found out
 }

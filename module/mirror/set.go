@@ -71,6 +71,16 @@ func (m *Mirror) Set(ctx context.Context, term, gen uint64, legs []LegConfig) er
 	return nil
 }
 
+// SetRecovered says what core.Config calls Recovered, for when the mirror is assembled the
+// next time.
+func (m *Mirror) SetRecovered(gen uint64) {
+	m.setting.Lock()
+	defer m.setting.Unlock()
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.conf.Recovered = gen
+}
+
 // closeDirectFor has I/O go through the core when legs are others than the one
 // that I/O goes to past it, or that one is lost: what was under way when the way past
 // the core was opened may have failed since, and the leg gets another handle as it

@@ -26,7 +26,7 @@ func testDA(t *testing.T, s *suite) {
 	})
 	g1.Joining, g1.Adds = true, 3<<20
 	s.update(t, func(tx store.Tx) error { return tx.UpdateGrp(g1) })
-	m1.Gen, m1.Size = 8, 5<<20
+	m1.Gen, m1.Recovered, m1.Size = 8, 7, 5<<20
 	s.update(t, func(tx store.Tx) error { return tx.UpdateMirror(m1) })
 	s.refused(t, vda.AlreadyExists, func(tx store.Tx) error {
 		again := newDA()

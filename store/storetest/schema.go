@@ -181,6 +181,7 @@ func migrateColumns(t *testing.T, uri string, raw func(q string)) {
 	raw("ALTER TABLE vda_da DROP COLUMN thin")
 	raw("ALTER TABLE vda_da DROP COLUMN crowded")
 	raw("ALTER TABLE vda_mirror DROP COLUMN missing")
+	raw("ALTER TABLE vda_mirror DROP COLUMN recovered")
 	raw("ALTER TABLE vda_da DROP COLUMN clone_source")
 	raw("ALTER TABLE vda_da DROP COLUMN stays_thin")
 	raw("ALTER TABLE vda_da DROP COLUMN auto_limit")
@@ -206,8 +207,8 @@ func migrateColumns(t *testing.T, uri string, raw func(q string)) {
 			return err
 		}
 		vds, err := tx.VDsOfDA(old.DAID)
-		want := []vda.Mirror{{ID: old.ID, DAID: old.DAID, Idx: 1, Size: old.Size, Gen: 1},
-			{ID: "m", DAID: old.DAID, Idx: 2, Size: 6 << 20, Gen: 9}}
+		want := []vda.Mirror{{ID: old.ID, DAID: old.DAID, Idx: 1, Size: old.Size, Gen: 1, Recovered: 1},
+			{ID: "m", DAID: old.DAID, Idx: 2, Size: 6 << 20, Gen: 9, Recovered: 9}}
 		same(t, "mirrors", mirrors, want)
 		same(t, "mirrors of the vds", []string{vds[0].MirrorID, vds[1].MirrorID}, []string{old.ID, "m"})
 		if err != nil {

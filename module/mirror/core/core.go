@@ -65,6 +65,11 @@ type Config struct {
 	// Fresh says that SQL does not know that the mirror was ever up: its legs are
 	// zeroed, and may have no labels yet.
 	Fresh bool
+	// Recovered is the gen of the last set by which a user has had the mirror go on with
+	// members that may lack writes; 0: none has. Labels of a later gen that have all
+	// members catching up are of a set that leaves out the legs with all data, which no
+	// primary has agreed to.
+	Recovered uint64
 
 	// Hold is how long I/O waits for a lost leg until it ends with Path. Default
 	// 2 s.
@@ -114,6 +119,7 @@ const (
 	ClearWhileAbsent         // M5: bits are cleared while a leg is absent
 	NoCopy                   // a leg that is back is taken for one that lacks nothing
 	LastCatchesUp            // members that catch up may do without those that have all writes
+	StartsCatchingUp         // and so they may when the mirror is assembled, though no user has said so
 )
 
 func (c *Config) fill() {

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"flag"
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -114,6 +115,42 @@ func TestOrders(t *testing.T) {
 			for r := range uint64(regions) {
 				m.read(7 + r*(region/block))
 			}
+		}},
+		{"SQL leaves an array a leg that catches up, the primary dies, and a user goes on with it", core.StartsCatchingUp, func(m *model) {
+			for r := range uint64(regions) {
+				m.write(7 + r*(region/block))
+			}
+			m.alone = true
+			m.powerCut(0)
+			m.resumed(0)
+			m.until("labels say that the leg catches up", func() bool {
+				l, _ := m.rows[0].disk.found()
+				return slices.Contains(l.CatchingUp, m.rows[0].disk.vd)
+			})
+			if !m.leg(0).CatchingUp {
+				m.fail("it has caught up too soon")
+			}
+			m.rows[1].role = core.Absent
+			m.gen++
+			m.crash()
+			m.pass(time.Second)
+			for r := range uint64(regions) {
+				m.read(7 + r*(region/block))
+			}
+			if m.online() {
+				m.fail("it is online: %v", status(m.p.c))
+			}
+			if l := m.leg(0); !l.Lost || !l.CatchingUp || l.Why != core.LeftAlone {
+				m.fail("the leg is %+v", l)
+			}
+			m.gen++
+			m.cfg.Recovered = m.gen
+			m.relax()     // the user takes that
+			for range 2 { // labels of the set itself may say that it catches up
+				m.crash()
+				m.until("it is online", m.online)
+			}
+			m.alone = false
 		}},
 	} {
 		t.Run(o.name, func(t *testing.T) {

@@ -51,6 +51,7 @@ const (
 	NoMap      = "its map was not written"
 	NoLabel    = "its label was not written"
 	WentBack   = "its disk has gone back in time"
+	LeftAlone  = "it may lack writes that only legs have which are no members any more; da recover goes on without those"
 	Removed    = "its bdev was removed"
 	Silent     = "it does not answer"
 )

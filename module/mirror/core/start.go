@@ -29,7 +29,9 @@ type Seen struct {
 // reached. Members that were not, or that are not as they were left, are lost:
 // I/O waits until SQL has dropped them. It refuses to start when a label is
 // ahead of SQL, as then SQL has gone back in time, and when no member was reached
-// that has a label of this mirror. When a lost member turns up before the mirror
+// that has a label of this mirror. When all members catch up, and no user has had the mirror
+// go on with them, they are lost as well: others had more when the labels were written, and a
+// set with one of these, or a user's word, has it assembled again. When a lost member turns up before the mirror
 // has been online, it is assembled again: that member's label may say more.
 func New(cfg Config, seen []Seen) (*Core, error) {
 	c := blank(cfg)
@@ -90,6 +92,13 @@ func New(cfg Config, seen []Seen) (*Core, error) {
 	}
 	if !clean {
 		c.distrust(newest)
+	}
+	if newest != nil && newest.Gen > cfg.Recovered && c.members()&^c.catch == 0 && cfg.Break != StartsCatchingUp {
+		for i := range c.legs {
+			if l := &c.legs[i]; l.role >= Joining {
+				l.lost, l.why = true, LeftAlone
+			}
+		}
 	}
 	if fit := c.members() &^ c.catch &^ c.lost(); !fit.Has(c.source) {
 		c.source = c.any()

@@ -6,7 +6,6 @@ import (
 	"maps"
 	"slices"
 	"strings"
-	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -186,13 +185,7 @@ func TestToComeBackCostsTheSamePerArray(t *testing.T) {
 	for _, swaps := range []bool{true, false} {
 		t.Run(fmt.Sprint("swaps=", swaps), func(t *testing.T) {
 			t.Parallel()
-			var fewCalls, fewBytes, manyCalls, manyBytes float64
-			synctest.Test(t, func(t *testing.T) { fewCalls, fewBytes = comeBack(t, 20, swaps) })
-			synctest.Test(t, func(t *testing.T) { manyCalls, manyBytes = comeBack(t, 100, swaps) })
-			t.Logf("per array: with 20 %.1f calls and %.0f bytes of lists, with 100 %.1f and %.0f", fewCalls, fewBytes, manyCalls, manyBytes)
-			if manyCalls > 1.25*fewCalls || manyBytes > 1.1*fewBytes {
-				t.Error("it grows with what else there is")
-			}
+			planetest.CostsTheSame(t, 20, 100, func(t *testing.T, n int) (calls, bytes float64) { return comeBack(t, n, swaps) })
 		})
 	}
 }
@@ -201,22 +194,7 @@ func TestToComeBackCostsTheSamePerArray(t *testing.T) {
 // are up again after the cn's data plane has started again.
 func comeBack(t *testing.T, n int, swaps bool) (calls, bytes float64) {
 	w := newCrowd(t, n, swaps)
-	var attached atomic.Int32
-	w.cp.SetHook(func(method string, _ map[string]any) error {
-		if method == "bdev_nvme_attach_controller" { // none ends when another does
-			time.Sleep(20*time.Millisecond + time.Duration(attached.Add(1))*time.Microsecond)
-		}
-		return nil
-	})
-	w.cp.Kill()
-	w.cp.Asked()
-	w.cp.Boot()
-	planetest.Eventually(t, func() string {
-		if attached.Load() == 0 {
-			return "no pass has begun"
-		}
-		return ""
-	})
+	attached := w.cp.ComeBack(t, "bdev_nvme_attach_controller", time.Microsecond, 0)
 	w.syncArrays(true, w.arrays(n)...)
 	for method, a := range w.cp.Asked() {
 		// What the watches ask all the time, whatever there is to do.

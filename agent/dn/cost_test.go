@@ -4,9 +4,7 @@ import (
 	"context"
 	"fmt"
 	"strings"
-	"sync/atomic"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"github.com/virtual-disk-array/vda/agent"
@@ -22,13 +20,7 @@ func TestToComeBackCostsTheSamePerVD(t *testing.T) {
 	for _, vdaTgt := range []bool{true, false} {
 		t.Run(fmt.Sprint("vda_tgt=", vdaTgt), func(t *testing.T) {
 			t.Parallel()
-			var fewCalls, fewBytes, manyCalls, manyBytes float64
-			synctest.Test(t, func(t *testing.T) { fewCalls, fewBytes = comeBack(t, 10, vdaTgt) })
-			synctest.Test(t, func(t *testing.T) { manyCalls, manyBytes = comeBack(t, 50, vdaTgt) })
-			t.Logf("per vd: with 10 %.1f calls and %.0f bytes of lists, with 50 %.1f and %.0f", fewCalls, fewBytes, manyCalls, manyBytes)
-			if manyCalls > 1.25*fewCalls || manyBytes > 1.1*fewBytes {
-				t.Error("it grows with what else there is")
-			}
+			planetest.CostsTheSame(t, 10, 50, func(t *testing.T, n int) (calls, bytes float64) { return comeBack(t, n, vdaTgt) })
 		})
 	}
 }
@@ -57,22 +49,7 @@ func comeBack(t *testing.T, n int, vdaTgt bool) (calls, bytes float64) {
 		vds = append(vds, v)
 	}
 	l.good(full(1, []*apiv1.PdSpec{aioPD()}, vds...))
-	var made atomic.Int32
-	l.plane.SetHook(func(method string, _ map[string]any) error {
-		if method == "nvmf_create_subsystem" { // none ends when another does
-			time.Sleep(20*time.Millisecond + time.Duration(made.Add(1))*time.Millisecond)
-		}
-		return nil
-	})
-	l.plane.Kill()
-	l.plane.Asked()
-	l.plane.Boot()
-	planetest.Eventually(t, func() string {
-		if made.Load() < 2 { // the first is the owner's mark
-			return "no pass has begun"
-		}
-		return ""
-	})
+	made := l.plane.ComeBack(t, "nvmf_create_subsystem", time.Millisecond, 1) // the first is the owner's mark
 	l.good(full(2, []*apiv1.PdSpec{aioPD()}, vds...))
 	for method, a := range l.plane.Asked() {
 		calls += float64(a.Calls) / float64(n)

@@ -23,19 +23,28 @@ func (a *adminOp) finish(cqe nvme.Completion, moved uint32) {
 
 // start sends cmd with data, to the controller if write is set.
 func (q *queue) start(cmd *nvme.Command, data []byte, write bool) *adminOp {
+	var b bdev.Batch
+	a := q.put(cmd, data, write, &b)
+	b.Flush()
+	return a
+}
+
+// put is start for a command that goes out with the others of a batch.
+func (q *queue) put(cmd *nvme.Command, data []byte, write bool, b *bdev.Batch) *adminOp {
 	a := &adminOp{done: make(chan struct{})}
 	a.iov[0] = data
 	c := command{sqe: *cmd, iov: a.iov[:], size: uint32(len(data)), write: write && len(data) > 0, admin: a}
-	var b bdev.Batch
-	q.submit(&c, &b)
-	b.Flush()
+	q.submit(&c, b)
 	return a
 }
 
 // sync sends cmd and waits. A status other than success is the error. When
 // ctx ends first data belongs to the command until the session ends.
 func (q *queue) sync(ctx context.Context, cmd *nvme.Command, data []byte, write bool) (nvme.Completion, error) {
-	a := q.start(cmd, data, write)
+	return q.await(ctx, q.start(cmd, data, write))
+}
+
+func (q *queue) await(ctx context.Context, a *adminOp) (nvme.Completion, error) {
 	select {
 	case <-a.done:
 	case <-ctx.Done():
@@ -50,34 +59,69 @@ func (q *queue) sync(ctx context.Context, cmd *nvme.Command, data []byte, write 
 	return a.cqe, a.cqe.Status
 }
 
+// exchange is an admin command, and what became of it.
+type exchange struct {
+	cmd  nvme.Command
+	size int // of the data that comes from the controller
+	data []byte
+	cqe  nvme.Completion
+	err  error
+}
+
+// together runs commands of which none depends on another: they go out in one piece, and who
+// serves a queue finds them together.
+func (s *session) together(ctx context.Context, all ...*exchange) {
+	var b bdev.Batch
+	ops, data := make([]*adminOp, len(all)), make([][]byte, len(all))
+	for i, e := range all {
+		if e.size > 0 {
+			data[i] = make([]byte, e.size)
+		}
+		ops[i] = s.admin.put(&e.cmd, data[i], false, &b)
+	}
+	b.Flush()
+	for i, e := range all {
+		if e.cqe, e.err = s.admin.await(ctx, ops[i]); e.err == nil {
+			e.data = data[i]
+		}
+	}
+}
+
 func (s *session) cause() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.err
 }
 
+// answered bounds ctx by the time in which a command has to be answered.
+func (s *session) answered(ctx context.Context) (context.Context, context.CancelFunc) {
+	return context.WithTimeoutCause(ctx, s.ctl.cfg.AdminTimeout, fmt.Errorf("no answer within %v", s.ctl.cfg.AdminTimeout))
+}
+
 // adminCommand runs a command whose data, if any, comes from the controller.
 // data is written to on success only.
 func (s *session) adminCommand(ctx context.Context, cmd *nvme.Command, data []byte) (nvme.Completion, error) {
-	ctx, cancel := context.WithTimeoutCause(ctx, s.ctl.cfg.AdminTimeout, fmt.Errorf("no answer within %v", s.ctl.cfg.AdminTimeout))
+	ctx, cancel := s.answered(ctx)
 	defer cancel()
-	var own []byte
-	if len(data) > 0 {
-		own = make([]byte, len(data))
-	}
-	cqe, err := s.admin.sync(ctx, cmd, own, false)
-	if err == nil {
-		copy(data, own)
-	}
-	return cqe, err
+	e := exchange{cmd: *cmd, size: len(data)}
+	s.together(ctx, &e)
+	copy(data, e.data)
+	return e.cqe, e.err
 }
 
-func (s *session) identifyInto(ctx context.Context, b []byte, nsid uint32, id nvme.Identify) error {
-	var cmd nvme.Command
-	cmd.Init(nvme.AdminIdentify, nsid)
-	cmd.SetIdentify(id)
-	_, err := s.adminCommand(ctx, &cmd, b[:nvme.IdentifyLen])
-	return err
+// identification is a command for nvme.IdentifyLen bytes.
+func identification(nsid uint32, id nvme.Identify) *exchange {
+	e := &exchange{size: nvme.IdentifyLen}
+	e.cmd.Init(nvme.AdminIdentify, nsid)
+	e.cmd.SetIdentify(id)
+	return e
+}
+
+// identifyAll runs identifications, see together.
+func (s *session) identifyAll(ctx context.Context, all ...*exchange) {
+	ctx, cancel := s.answered(ctx)
+	defer cancel()
+	s.together(ctx, all...)
 }
 
 // readLog reads length bytes of a log page, in pieces that the controller can

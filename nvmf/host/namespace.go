@@ -97,14 +97,14 @@ const lookAgain = time.Second
 // scan brings the namespaces up to date with the controller. It reports
 // whether anything changed.
 func (s *session) scan(ctx context.Context) (bool, error) {
-	b := make([]byte, nvme.IdentifyLen)
 	found := map[uint32]*Identity{}
 	again := false
 	for after := uint32(0); ; {
-		if err := s.identifyInto(ctx, b, after, nvme.Identify{CNS: nvme.CNSActiveNSList}); err != nil {
-			return false, fmt.Errorf("active namespace list: %w", err)
+		list := identification(after, nvme.Identify{CNS: nvme.CNSActiveNSList})
+		if s.identifyAll(ctx, list); list.err != nil {
+			return false, fmt.Errorf("active namespace list: %w", list.err)
 		}
-		ids := nvme.DecodeNSList(b)
+		ids := nvme.DecodeNSList(list.data)
 		for _, id := range ids {
 			if id <= after || len(found) >= maxNamespaces {
 				return false, fmt.Errorf("active namespace list: id %d after %d, %d namespaces", id, after, len(found))
@@ -150,11 +150,11 @@ const maxNamespaces = 8192
 
 // look identifies one namespace.
 func (s *session) look(ctx context.Context, id uint32) (*Identity, error) {
-	b := make([]byte, nvme.IdentifyLen)
-	if err := s.identifyInto(ctx, b, id, nvme.Identify{CNS: nvme.CNSNamespace}); err != nil {
-		return nil, err
+	of, names := identification(id, nvme.Identify{CNS: nvme.CNSNamespace}), identification(id, nvme.Identify{CNS: nvme.CNSNSDescriptors})
+	if s.identifyAll(ctx, of, names); of.err != nil {
+		return nil, of.err
 	}
-	d, err := nvme.DecodeNamespaceData(b)
+	d, err := nvme.DecodeNamespaceData(of.data)
 	if err != nil {
 		return nil, err
 	}
@@ -170,8 +170,8 @@ func (s *session) look(ctx context.Context, id uint32) (*Identity, error) {
 	if d.Size > 1<<63>>d.BlockShift {
 		return nil, fmt.Errorf("size of %d blocks of %d bytes", d.Size, i.BlockSize)
 	}
-	if err := s.identifyInto(ctx, b, id, nvme.Identify{CNS: nvme.CNSNSDescriptors}); err == nil {
-		ids, err := nvme.DecodeNamespaceIDs(b)
+	if names.err == nil {
+		ids, err := nvme.DecodeNamespaceIDs(names.data)
 		if err != nil {
 			return nil, err
 		}
@@ -182,8 +182,8 @@ func (s *session) look(ctx context.Context, id uint32) (*Identity, error) {
 		if ids.EUI64 != [8]byte{} {
 			i.EUI64 = ids.EUI64
 		}
-	} else if status := nvme.Status(0); s.cause() != nil || !errors.As(err, &status) || status&^nvme.DNR != nvme.InvalidField {
-		return nil, err // not a controller without descriptors
+	} else if status := nvme.Status(0); s.cause() != nil || !errors.As(names.err, &status) || status&^nvme.DNR != nvme.InvalidField {
+		return nil, names.err // not a controller without descriptors
 	}
 	return i, nil
 }

@@ -34,7 +34,8 @@ type session struct {
 	data     nvme.ControllerData
 	limits   nvme.ControllerNVMData
 	cap      nvme.Capabilities
-	maxXfer  int // bytes of data of a command
+	maxXfer  int    // bytes of data of a command
+	granted  uint32 // I/O queues
 	discover bool
 
 	mu     sync.Mutex
@@ -118,15 +119,7 @@ func (s *session) connect(ctx context.Context) (err error) {
 	if s.discover || cfg.Queues == 0 {
 		return nil
 	}
-	n := uint32(cfg.Queues)
-	var cmd nvme.Command
-	cmd.Init(nvme.AdminSetFeatures, 0)
-	cmd.SetFeature(nvme.FeatureQueues, (n-1)<<16|(n-1))
-	cqe, err := s.adminCommand(ctx, &cmd, nil)
-	if err != nil {
-		return fmt.Errorf("asking for %d I/O queues: %w", n, err)
-	}
-	n = min(n, cqe.DW0&0xffff+1, cqe.DW0>>16+1)
+	n := s.granted
 	depth := min(cfg.QueueDepth, int(s.cap.MaxQueueEntries)-1)
 	if s.data.MAXCMD != 0 {
 		depth = min(depth, int(s.data.MAXCMD))
@@ -264,28 +257,29 @@ func initialize(conn io.ReadWriter, cfg *Config) (nvme.ICResp, error) {
 
 // enable reads the capabilities and sets CC.EN.
 func (s *session) enable(ctx context.Context) error {
-	v, err := s.property(ctx, nvme.PropCAP, true)
-	if err != nil {
-		return err
+	var capabilities, set, status exchange
+	capabilities.cmd.SetPropertyGet(nvme.PropCAP, true)
+	set.cmd.SetPropertySet(nvme.Property{Offset: nvme.PropCC, Value: uint64(nvme.CCEnable | nvme.CCEntrySizes)})
+	status.cmd.SetPropertyGet(nvme.PropCSTS, false)
+	s.together(ctx, &capabilities, &set, &status)
+	if capabilities.err != nil {
+		return capabilities.err
 	}
-	s.cap = nvme.DecodeCapabilities(v)
+	s.cap = nvme.DecodeCapabilities(capabilities.cqe.Value())
 	if s.cap.MaxQueueEntries < 2 {
 		return fmt.Errorf("CAP.MQES allows %d queue entries; at least 2 are needed", s.cap.MaxQueueEntries)
 	}
-	var cmd nvme.Command
-	cmd.SetPropertySet(nvme.Property{Offset: nvme.PropCC, Value: uint64(nvme.CCEnable | nvme.CCEntrySizes)})
-	if _, err := s.admin.sync(ctx, &cmd, nil, false); err != nil {
-		return err
+	if set.err != nil {
+		return set.err
 	}
 	deadline := time.Now().Add(time.Duration(max(s.cap.ReadyTimeout, 1)) * 500 * time.Millisecond)
-	for {
-		v, err := s.property(ctx, nvme.PropCSTS, false)
+	for v, err := status.cqe.DW0, status.err; ; {
 		switch {
 		case err != nil:
 			return err
-		case uint32(v)&nvme.CSTSFatal != 0:
+		case v&nvme.CSTSFatal != 0:
 			return errors.New("CSTS.CFS: fatal controller status")
-		case uint32(v)&nvme.CSTSReady != 0:
+		case v&nvme.CSTSReady != 0:
 			return nil
 		case time.Now().After(deadline):
 			return errors.New("CSTS.RDY is not set within CAP.TO")
@@ -293,26 +287,31 @@ func (s *session) enable(ctx context.Context) error {
 		if err := sleep(ctx, 10*time.Millisecond); err != nil {
 			return err
 		}
+		status = exchange{cmd: status.cmd}
+		s.together(ctx, &status)
+		v, err = status.cqe.DW0, status.err
 	}
 }
 
-func (s *session) property(ctx context.Context, offset uint32, eight bool) (uint64, error) {
-	var cmd nvme.Command
-	cmd.SetPropertyGet(offset, eight)
-	cqe, err := s.admin.sync(ctx, &cmd, nil, false)
-	if !eight {
-		return uint64(cqe.DW0), err
-	}
-	return cqe.Value(), err
-}
-
-// identify reads what the controller is and can.
+// identify reads what the controller is and can, and asks for I/O queues.
 func (s *session) identify(ctx context.Context) error {
-	b := make([]byte, nvme.IdentifyLen)
-	if err := s.identifyInto(ctx, b, 0, nvme.Identify{CNS: nvme.CNSController}); err != nil {
-		return fmt.Errorf("identify controller: %w", err)
+	n := uint32(s.ctl.cfg.Queues)
+	of, more := identification(0, nvme.Identify{CNS: nvme.CNSController}), identification(0, nvme.Identify{CNS: nvme.CNSControllerCSI})
+	var queues exchange
+	all := []*exchange{of}
+	if !s.discover {
+		all = append(all, more)
 	}
-	d, err := nvme.DecodeControllerData(b)
+	if !s.discover && n > 0 {
+		queues.cmd.Init(nvme.AdminSetFeatures, 0)
+		queues.cmd.SetFeature(nvme.FeatureQueues, (n-1)<<16|(n-1))
+		all = append(all, &queues)
+	}
+	s.identifyAll(ctx, all...)
+	if of.err != nil {
+		return fmt.Errorf("identify controller: %w", of.err)
+	}
+	d, err := nvme.DecodeControllerData(of.data)
 	if err != nil {
 		return err
 	}
@@ -325,11 +324,15 @@ func (s *session) identify(ctx context.Context) error {
 		return nil
 	}
 	// Only newer controllers have it; without it there are no limits.
-	if err := s.identifyInto(ctx, b, 0, nvme.Identify{CNS: nvme.CNSControllerCSI}); err == nil {
-		s.limits, _ = nvme.DecodeControllerNVMData(b)
-	} else if !errors.As(err, new(nvme.Status)) {
-		return err
+	if more.err == nil {
+		s.limits, _ = nvme.DecodeControllerNVMData(more.data)
+	} else if !errors.As(more.err, new(nvme.Status)) {
+		return more.err
 	}
+	if queues.err != nil {
+		return fmt.Errorf("asking for %d I/O queues: %w", n, queues.err)
+	}
+	s.granted = min(n, queues.cqe.DW0&0xffff+1, queues.cqe.DW0>>16+1)
 	return nil
 }
 

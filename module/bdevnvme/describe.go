@@ -13,15 +13,27 @@ var anaNames = map[host.ANAState]string{
 }
 
 type ctrlrData struct {
-	CNTLID   uint16         `json:"cntlid"`
-	Vendor   string         `json:"vendor_id"`
-	Model    string         `json:"model_number"`
-	Serial   string         `json:"serial_number"`
-	Firmware string         `json:"firmware_revision"`
-	SubNQN   string         `json:"subnqn,omitempty"`
-	OACS     map[string]int `json:"oacs"`
-	Multi    bool           `json:"multi_ctrlr"`
-	ANA      bool           `json:"ana_reporting"`
+	CNTLID   uint16 `json:"cntlid"`
+	Vendor   string `json:"vendor_id"`
+	Model    string `json:"model_number"`
+	Serial   string `json:"serial_number"`
+	Firmware string `json:"firmware_revision"`
+	SubNQN   string `json:"subnqn,omitempty"`
+	OACS     oacs   `json:"oacs"`
+	Multi    bool   `json:"multi_ctrlr"`
+	ANA      bool   `json:"ana_reporting"`
+}
+
+// oacs says which optional admin commands a controller has; over fabrics those are of no use.
+type oacs struct {
+	Security int `json:"security"`
+	Format   int `json:"format"`
+	Firmware int `json:"firmware"`
+	NSManage int `json:"ns_manage"`
+}
+
+type versionData struct {
+	NVMe string `json:"nvme_version"`
 }
 
 type nsData struct {
@@ -31,10 +43,10 @@ type nsData struct {
 }
 
 type wayInfo struct {
-	TrID   TransportID       `json:"trid"`
-	Ctrlr  ctrlrData         `json:"ctrlr_data"`
-	VS     map[string]string `json:"vs"`
-	NSData nsData            `json:"ns_data"`
+	TrID   TransportID `json:"trid"`
+	Ctrlr  ctrlrData   `json:"ctrlr_data"`
+	VS     versionData `json:"vs"`
+	NSData nsData      `json:"ns_data"`
 }
 
 // DriverSpecific is bdev_get_bdevs' driver_specific: the paths to the
@@ -56,10 +68,8 @@ func (d *disk) DriverSpecific() any {
 		c := io.path.ctl.Data()
 		i := wayInfo{TrID: io.path.trid(io.path.ctl.Addresses()[0]),
 			Ctrlr: ctrlrData{CNTLID: io.path.ctl.CNTLID(), Vendor: fmt.Sprintf("0x%04x", c.VendorID), Model: c.Model, Serial: c.Serial,
-				Firmware: c.Firmware, SubNQN: c.SubNQN, OACS: map[string]int{"security": 0, "format": 0, "firmware": 0, "ns_manage": 0},
-				Multi: c.CMIC&nvme.CMICMultiController != 0, ANA: c.CMIC&nvme.CMICANA != 0},
-			VS: map[string]string{"nvme_version": fmt.Sprintf("%d.%d", c.Version>>16, c.Version>>8&0xff)}, NSData: nsData{ID: d.nsid,
-				CanShare: true}}
+				Firmware: c.Firmware, SubNQN: c.SubNQN, Multi: c.CMIC&nvme.CMICMultiController != 0, ANA: c.CMIC&nvme.CMICANA != 0},
+			VS: versionData{fmt.Sprintf("%d.%d", c.Version>>16, c.Version>>8&0xff)}, NSData: nsData{ID: d.nsid, CanShare: true}}
 		if i.Ctrlr.ANA {
 			i.NSData.ANAState = anaNames[io.ns.ANA()]
 		}

@@ -2,11 +2,15 @@ package child_test
 
 import (
 	"bufio"
+	"bytes"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"runtime"
+	"strings"
 	"syscall"
 	"testing"
 	"time"
@@ -102,4 +106,25 @@ func TestAChildEndsWithItsProcess(t *testing.T) {
 		_, _ = fmt.Sscan(string(state), &pid, &name, &is)
 		return is == "Z" || name != "(sleep)" // nobody has asked for its end, or the id is another's
 	})
+}
+
+// TestDeathSignals: who asks for a death signal keeps the thread that starts the child. csi/linux
+// does so for each of its programs, which run one beside another.
+func TestDeathSignals(t *testing.T) {
+	found := 0
+	err := filepath.WalkDir("../..", func(path string, d fs.DirEntry, err error) error {
+		if err != nil || d.IsDir() || !strings.HasSuffix(path, ".go") {
+			return err
+		}
+		text, err := os.ReadFile(path)
+		if rel := filepath.ToSlash(strings.TrimPrefix(path, "../../")); bytes.Contains(text, []byte("Pdeath"+"sig")) {
+			if found++; rel != "program/child/child.go" && rel != "csi/linux/disk.go" {
+				t.Errorf("%s sets a death signal; start the process by program/child", rel)
+			}
+		}
+		return err
+	})
+	if err != nil || found < 2 {
+		t.Errorf("%d files found: %v", found, err)
+	}
 }

@@ -64,7 +64,7 @@ func (p *process) once() bool {
 	p.mu.Unlock()
 	cmd := p.host.Command(context.Background(), argv...)
 	cmd.Stdout, cmd.Stderr = out, out
-	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: 0, Setpgid: true}
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	if err := cmd.Start(); err != nil {
 		p.crash(err)
 		return false

@@ -15,7 +15,7 @@ func CostsTheSame(t *testing.T, few, many int, measure func(t *testing.T, n int)
 	var fewCalls, fewBytes, manyCalls, manyBytes float64
 	synctest.Test(t, func(t *testing.T) { fewCalls, fewBytes = measure(t, few) })
 	synctest.Test(t, func(t *testing.T) { manyCalls, manyBytes = measure(t, many) })
-	t.Logf("per object: with %d %.1f calls and %.0f bytes of lists, with %d %.1f and %.0f", few, fewCalls, fewBytes, many, manyCalls, manyBytes)
+	t.Logf("each: with %d %.1f calls and %.0f bytes of lists, with %d %.1f and %.0f", few, fewCalls, fewBytes, many, manyCalls, manyBytes)
 	if manyCalls > 1.25*fewCalls || manyBytes > 1.1*fewBytes {
 		t.Error("it grows with what else there is")
 	}

@@ -11,7 +11,7 @@ import (
 	"strings"
 	"sync/atomic"
 	"testing"
-	"time"
+	"testing/synctest"
 
 	"github.com/google/uuid"
 )
@@ -29,10 +29,11 @@ func (c *counted) Write(p []byte) (int, error) {
 
 // Agents ask for what a pass looks at in one piece: the replies go out together, and none
 // waits for a request that has not come.
-func TestRepliesGoOutTogether(t *testing.T) {
+func TestRepliesGoOutTogether(t *testing.T) { synctest.Test(t, repliesGoOutTogether) }
+
+func repliesGoOutTogether(t *testing.T) {
 	here, there := net.Pipe()
 	defer here.Close()
-	_ = here.SetDeadline(time.Now().Add(2 * time.Minute))
 	s := &Server{cfg: Config{Lookup: methods(nil), Log: slog.New(slog.DiscardHandler)}}
 	if err := s.cfg.validate(); err != nil {
 		t.Fatal(err)
@@ -59,7 +60,7 @@ func TestRepliesGoOutTogether(t *testing.T) {
 		fmt.Fprintf(&all, `{"jsonrpc":"2.0","id":%d,"method":"echo","params":{"name":"vda-vd-%032x"}}`+"\n", i, i)
 	}
 	ask(all.String(), many)
-	if n := c.writes.Load(); n > many/5 { // more than one where a reply has waited for long
+	if n := c.writes.Load(); n != 1 {
 		t.Errorf("%d replies took %d writes", many, n)
 	}
 	ask(`{"method":"yes","id":1}{"method":"y`, 1) // it does not wait for the rest of the second
@@ -88,7 +89,7 @@ func TestARequestIsCheapToRead(t *testing.T) {
 			t.Fatalf("%v, %+v", bad, p)
 		}
 	})
-	if allocs > 40 { // 190 by tokens
+	if allocs > 60 { // 190 by tokens of encoding/json
 		t.Errorf("%.0f allocations", allocs)
 	}
 }

@@ -14,6 +14,7 @@ import (
 	"unicode/utf16"
 	"unicode/utf8"
 
+	"github.com/go-json-experiment/json/jsontext"
 	"github.com/google/uuid"
 )
 
@@ -229,21 +230,19 @@ func (d decoder) value(raw json.RawMessage, dst reflect.Value, at string) error 
 }
 
 func decodeString(raw json.RawMessage) (string, error) {
-	if plain(raw) {
-		return string(raw[1 : len(raw)-1]), nil
-	}
-	var s *string
-	if json.Unmarshal(raw, &s) != nil || s == nil {
-		return "", fmt.Errorf("%s is not a string", excerpt(raw))
-	}
 	if loneSurrogate(raw) {
 		return "", fmt.Errorf("%s holds half of a surrogate pair, which stands for no character", excerpt(raw))
 	}
-	if i := strings.IndexFunc(*s, unicode.IsControl); i >= 0 {
-		r, _ := utf8.DecodeRuneInString((*s)[i:])
+	text, err := jsontext.AppendUnquote(nil, raw)
+	if err != nil {
+		return "", fmt.Errorf("%s is not a string", excerpt(raw))
+	}
+	s := string(text)
+	if i := strings.IndexFunc(s, unicode.IsControl); i >= 0 {
+		r, _ := utf8.DecodeRuneInString(s[i:])
 		return "", fmt.Errorf("%s holds the control character U+%04X", excerpt(raw), r)
 	}
-	return *s, nil
+	return s, nil
 }
 
 // loneSurrogate reports an escape \uD800 to \uDFFF without its other half in

@@ -55,6 +55,11 @@ type DialConfig struct {
 // answer: twice the packets and system calls of a short one, such as a heartbeat's.
 const dialWindow = 1 << 20
 
+// dialIdle is after how long without a call a connection is closed, until the next one: a portal speaks to a node when
+// it changes something there, and a monitor to one that is another's when that does not answer. Kept for gRPC's 30 minutes,
+// they would each have one to nearly every node, which takes more memory than all else of a portal.
+const dialIdle = time.Minute
+
 // Dial returns a client of the server at addr, "host:port". It connects when it
 // is first used, and by itself again after the connection was lost: at once,
 // then after pauses that grow from 100 ms to 1 s, so that a server that comes
@@ -81,6 +86,7 @@ func Dial(addr string, cfg DialConfig) (*grpc.ClientConn, error) {
 	opts := []grpc.DialOption{
 		grpc.WithTransportCredentials(creds),
 		grpc.WithNoProxy(),
+		grpc.WithIdleTimeout(dialIdle),
 		grpc.WithConnectParams(grpc.ConnectParams{
 			Backoff:           backoff.Config{BaseDelay: 100 * time.Millisecond, Multiplier: 1.6, Jitter: 0.2, MaxDelay: time.Second},
 			MinConnectTimeout: cfg.ConnectTimeout,

@@ -3,13 +3,17 @@ package rpc
 import (
 	"context"
 	"errors"
+	"io"
 	"net"
 	"strings"
 	"sync"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/connectivity"
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
 	"google.golang.org/grpc/test/bufconn"
@@ -53,6 +57,41 @@ func dial(t testing.TB, addr string, cfg DialConfig) *grpc.ClientConn {
 	}
 	t.Cleanup(func() { c.Close() })
 	return c
+}
+
+// TestIdleConnectionIsClosed: one without a call is closed, and made again by the next; one with a call under way stays.
+func TestIdleConnectionIsClosed(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var e echo
+		c := dial(t, "a:1", DialConfig{Connect: e.serve(t), Ping: -1})
+		long, err := c.NewStream(t.Context(), &grpc.StreamDesc{ClientStreams: true, ServerStreams: true}, "/t.T/Long")
+		if err != nil {
+			t.Fatal(err)
+		}
+		state := func(when string, want connectivity.State) {
+			t.Helper()
+			synctest.Wait()
+			if got := c.GetState(); got != want {
+				t.Errorf("%s: the connection is %v, want %v", when, got, want)
+			}
+		}
+		time.Sleep(time.Hour)
+		state("an hour within a call", connectivity.Ready)
+		if err := errors.Join(long.SendMsg(wrapperspb.Bytes(nil)), long.CloseSend(), long.RecvMsg(new(wrapperspb.BytesValue))); err != nil {
+			t.Fatal(err)
+		}
+		if err := long.RecvMsg(new(wrapperspb.BytesValue)); !errors.Is(err, io.EOF) {
+			t.Fatal(err)
+		}
+		time.Sleep(dialIdle / 2)
+		state("at once", connectivity.Ready)
+		time.Sleep(2 * dialIdle)
+		state("minutes later", connectivity.Idle)
+		if err := echoOnce(t.Context(), c, 1); err != nil {
+			t.Fatal(err)
+		}
+		state("with another call", connectivity.Ready)
+	})
 }
 
 func TestDialSendsTheRequestIDOn(t *testing.T) {

@@ -18,14 +18,15 @@ import (
 	"github.com/virtual-disk-array/vda/reason"
 )
 
-// Connections a process holds to a database server. SQLite has one writer
+// Connections a process holds to a database server, as many as it may have: a new one has a server
+// process made, passwords proven, and every statement planned again, which costs many times
+// what a transaction does. Those that are not used go after connMaxIdle. SQLite has one writer
 // whatever we do; its readers do not wait for it.
 const (
-	serverConns     = 16
-	sqliteReaders   = 8
-	urgentConns     = 2 // of serverConns, kept for Urgent transactions
-	serverIdleConns = 4
-	connMaxIdle     = 5 * time.Minute
+	serverConns   = 16
+	sqliteReaders = 8
+	urgentConns   = 2 // of serverConns, kept for Urgent transactions
+	connMaxIdle   = 5 * time.Minute
 )
 
 // sqlStore is the Store over database/sql.
@@ -137,7 +138,7 @@ func connectTo(ctx context.Context, t *target) (s *sqlStore, err error) {
 		s.read = s.write
 		s.write.SetMaxOpenConns(serverConns)
 		s.line = make(chan struct{}, serverConns-urgentConns)
-		s.write.SetMaxIdleConns(serverIdleConns)
+		s.write.SetMaxIdleConns(serverConns)
 		s.write.SetConnMaxIdleTime(connMaxIdle)
 	}
 	begin := time.Now()

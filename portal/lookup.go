@@ -163,22 +163,15 @@ func addressesFree(tx store.Reader, n *vda.Node) error {
 // controllers: two targets cannot listen on one address, and a host would reach the
 // wrong one.
 func addressFree(tx store.Reader, l vda.Listener, ownID string) error {
-	dns, _, err := tx.ListDN(store.NodeFilter{}, store.Page{})
-	if err != nil {
-		return err
-	}
-	for i := range dns {
-		if dns[i].ID != ownID && dns[i].Listener.Same(l) {
-			return addressTaken(l, vda.DiskNode.Title(dns[i].Name))
+	for _, k := range []vda.NodeKind{vda.DiskNode, vda.ControllerNode} {
+		near, err := tx.NodesListening(k, l.TrAddr)
+		if err != nil {
+			return err
 		}
-	}
-	cns, _, err := tx.ListCN(store.NodeFilter{}, store.Page{})
-	if err != nil {
-		return err
-	}
-	for i := range cns {
-		if cns[i].ID != ownID && (cns[i].Listener.Same(l) || cns[i].Backend.Same(l)) {
-			return addressTaken(l, vda.ControllerNode.Title(cns[i].Name))
+		for i := range near {
+			if n := &near[i]; n.ID != ownID && (n.Listener.Same(l) || n.Backend.Same(l)) {
+				return addressTaken(l, k.Title(n.Name))
+			}
 		}
 	}
 	return nil

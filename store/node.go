@@ -113,6 +113,15 @@ func (t *sqlReader) ListCN(f NodeFilter, p Page) ([]vda.CN, string, error) {
 	return pageRows(t, &countedCN, f.cond(), p, func(v *vda.CN) (string, string) { return v.Name, v.ID })
 }
 
+// NodesListening looks for the address in the columns' JSON: it reads all rows of the table and returns few.
+func (t *sqlReader) NodesListening(k vda.NodeKind, traddr string) ([]vda.Node, error) {
+	has := `%"traddr":"` + traddr + `"%`
+	if k == vda.DiskNode {
+		return listRows(t.unlocked(), nodesOf(k), "listener LIKE ?", has)
+	}
+	return listRows(t.unlocked(), nodesOf(k), "listener LIKE ? OR backend LIKE ?", has, has)
+}
+
 func (t *sqlTx) InsertNode(k vda.NodeKind, v *vda.Node) error {
 	if k == vda.ControllerNode { // without any controllers
 		return insertRow(t, &countedCN, &vda.CN{Node: *v})

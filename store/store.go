@@ -89,6 +89,9 @@ type Reader interface {
 	ListDN(f NodeFilter, p Page) (rows []vda.DN, next string, err error)
 	ListCN(f NodeFilter, p Page) (rows []vda.CN, next string, err error)
 
+	// NodesListening returns the nodes of a kind that have a listener at an address, as vda.ParseTraddr
+	// spells it, on whichever port, in no order; nothing is locked.
+	NodesListening(k vda.NodeKind, traddr string) ([]vda.Node, error)
 	// NodeStates returns what monitors have to know of all nodes of a kind, in no order;
 	// nothing is locked.
 	NodeStates(k vda.NodeKind) ([]NodeState, error)

@@ -350,6 +350,21 @@ func testSome(t *testing.T, s *suite) {
 		if err != nil || len(dns) != 1 || dns[0].Name != dn.Name {
 			t.Errorf("a dn by id: %+v, %v", dns, err)
 		}
+		for _, k := range []vda.NodeKind{vda.DiskNode, vda.ControllerNode} {
+			for i := range max(len(cnRows), 1) {
+				of := dn.Listener
+				if k == vda.ControllerNode {
+					of = cnRows[i].Listener
+				}
+				near, err := tx.NodesListening(k, of.TrAddr)
+				if err != nil || len(near) == 0 || slices.ContainsFunc(near, func(n vda.Node) bool { return n.Listener.TrAddr != of.TrAddr }) {
+					t.Errorf("%ss that listen at %s: %+v, %v", k, of.TrAddr, near, err)
+				}
+			}
+			if near, err := tx.NodesListening(k, "203.0.113.77"); err != nil || len(near) != 0 {
+				t.Errorf("%ss that listen where nobody does: %+v, %v", k, near, err)
+			}
+		}
 		states, err := tx.NodeStates(vda.DiskNode)
 		at := slices.IndexFunc(states, func(n store.NodeState) bool { return n.ID == dn.ID })
 		want := store.NodeState{ID: dn.ID, Name: dn.Name, Addr: dn.Addr, Online: true, Version: dn.Version, Applied: dn.Applied,

@@ -219,7 +219,9 @@ func (a *Agent) sync(ctx context.Context, s Sync, r request) (*apiv1.SyncReply, 
 		err = a.set.accept(r)
 	}
 	s.Refused = err != nil
-	a.syncs = append(a.syncs, s)
+	if !a.cluster.Forgetful {
+		a.syncs = append(a.syncs, s)
+	}
 	if err != nil {
 		return nil, err
 	}

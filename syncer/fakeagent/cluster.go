@@ -29,6 +29,8 @@ type Cluster struct {
 	// Capacity is how many clusters of 1 MiB a pd has, by its conf. Default 100;
 	// to be set before agents start.
 	Capacity func(conf string) uint64
+	// Forgetful agents keep no Syncs for Agent.Syncs; to be set before agents start.
+	Forgetful bool
 
 	mu     sync.Mutex
 	agents map[string]*Agent
@@ -140,13 +142,19 @@ func (c *Cluster) tell(addr string) {
 
 // Start makes an agent at an address. It belongs to no cluster yet.
 func (c *Cluster) Start(addr string) *Agent {
+	a := c.Add(addr)
+	a.Start()
+	return a
+}
+
+// Add makes an agent that the cluster does not serve: whose Dn and Cn the caller does.
+func (c *Cluster) Add(addr string) *Agent {
 	a := &Agent{cluster: c, addr: addr, plane: 1, born: time.Now()}
 	a.set.capacity = c.Capacity
 	a.set.reset()
 	c.mu.Lock()
 	c.agents[addr] = a
 	c.mu.Unlock()
-	a.Start()
 	return a
 }
 

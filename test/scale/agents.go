@@ -35,14 +35,15 @@ type agents struct {
 	wg      sync.WaitGroup
 
 	mu   sync.Mutex
-	byIP map[string]*model
+	byIP map[string]*served
 }
 
-// model is a node's agent.
-type model struct {
-	kind, addr string
+// served is a model that serves.
+type served struct {
+	addr string
 	*fakeagent.Agent
-	lis *listener
+	lis   *listener
+	calls int // that it had answered when it began
 }
 
 // traffic counts what Sync calls weigh that bring what has changed: those that a monitor sends each node once a minute,
@@ -85,8 +86,9 @@ func (t *traffic) TagConn(ctx context.Context, _ *stats.ConnTagInfo) context.Con
 func (t *traffic) HandleConn(context.Context, stats.ConnStats)                       {}
 
 func newAgents() *agents {
-	a := &agents{cluster: fakeagent.New(), byIP: map[string]*model{}}
+	a := &agents{cluster: fakeagent.New(), byIP: map[string]*served{}}
 	a.cluster.Capacity = func(string) uint64 { return 1 << 20 }
+	a.cluster.Forgetful = true
 	a.srv = grpc.NewServer(grpc.StatsHandler(&a.traffic), grpc.MaxRecvMsgSize(rpc.MaxAgentMessage), grpc.MaxSendMsgSize(rpc.MaxAgentMessage),
 		grpc.StaticStreamWindowSize(64<<10), grpc.StaticConnWindowSize(1<<20), // as agents have
 		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: time.Second, PermitWithoutStream: true}))
@@ -108,57 +110,65 @@ func (a *agents) close() {
 	a.cluster.Close()
 }
 
-// add starts the i-th model of a kind.
-func (a *agents) add(kind string, i int) (*model, error) {
+// add starts the i-th model of a kind, and says where it serves.
+func (a *agents) add(kind string, i int) (string, error) {
 	third := map[string]int{"dn": 1, "cn": 2}[kind]
 	ip := fmt.Sprintf("127.%d.%d.%d", third, i/250, 1+i%250)
 	lis, err := net.Listen("tcp", ip+":0")
 	if err != nil {
-		return nil, err
+		return "", err
 	}
-	m := &model{kind: kind, addr: lis.Addr().String(), lis: &listener{Listener: lis}}
-	m.Agent = a.cluster.Start(m.addr)
+	m := &served{addr: lis.Addr().String(), lis: &listener{Listener: lis}}
+	m.Agent = a.cluster.Add(m.addr)
 	m.Before(func() { time.Sleep(planeTime) })
 	a.mu.Lock()
 	a.byIP[ip] = m
 	a.mu.Unlock()
 	a.wg.Go(func() { _ = a.srv.Serve(m.lis) })
-	return m, nil
+	return m.addr, nil
+}
+
+// at is the model that serves, or has served, at an address.
+func (a *agents) at(addr string) *served {
+	host, _, _ := net.SplitHostPort(addr)
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.byIP[host]
 }
 
 // kill cuts a node's connections and refuses new ones.
-func (m *model) kill() { m.lis.kill() }
+func (m *served) kill() { m.lis.kill() }
 
 // revive has a node that was killed serve again, where it did. Its agent and its data plane
 // have started again.
-func (a *agents) revive(m *model) error {
+func (a *agents) revive(m *served) error {
 	lis, err := net.Listen("tcp", m.addr)
 	if err != nil {
 		return err
 	}
-	m.lis = &listener{Listener: lis}
+	m.lis, m.calls = &listener{Listener: lis}, m.Calls()
 	m.RestartAgent()
 	m.RestartPlane()
 	a.wg.Go(func() { _ = a.srv.Serve(m.lis) })
 	return nil
 }
 
-// of is the model that was called.
-func (a *agents) of(ctx context.Context) *fakeagent.Agent {
-	p, _ := peer.FromContext(ctx)
-	host, _, _ := net.SplitHostPort(p.LocalAddr.String())
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	return a.byIP[host].Agent
-}
-
-// forget drops what the models keep of the calls that they got.
-func (a *agents) forget() {
+// told is how many have got a Sync since they began.
+func (a *agents) told() (n int) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	for _, m := range a.byIP {
-		m.Syncs()
+		if m.Calls() > m.calls {
+			n++
+		}
 	}
+	return n
+}
+
+// of is the model that was called.
+func (a *agents) of(ctx context.Context) *fakeagent.Agent {
+	p, _ := peer.FromContext(ctx)
+	return a.at(p.LocalAddr.String()).Agent
 }
 
 // listener can be killed with its connections.

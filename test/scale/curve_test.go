@@ -25,7 +25,7 @@ func curve(all []step) string {
 		{"da create: bytes of Syncs", "#3fa34d", op("da create", func(f figure) float64 { return f.bytes })},
 		{"da create: p50", "#d1495b", op("da create", p50)},
 		{"status: p50", "#8d5fd3", op("status", p50)},
-		{"a monitor at rest", "#e08e0b", func(s *step) float64 { return s.cores }},
+		{"a monitor at rest", "#e08e0b", func(s *step) float64 { return s.rest.cores }},
 	}
 	span := max(math.Log10(float64(all[len(all)-1].nodes)/float64(all[0].nodes)), 0.1)
 	x := func(s *step) float64 {

@@ -1,6 +1,6 @@
 // Package scale asks what one change costs in a large cluster: the real vda_portal and
 // vda_monitor as processes, on a real PostgreSQL that counts its statements, above agents
-// that are models in the test's process. Each model is syncer/fakeagent's, which the
+// that are models, in processes of up to 2,500 each. Each model is syncer/fakeagent's, which the
 // conformance suite of agents holds to the truth, behind a listener of its own on
 // 127.0.0.0/8; its data plane says yes after a millisecond.
 //

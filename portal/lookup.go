@@ -33,9 +33,9 @@ func namesake(tx store.Reader, k vda.NodeKind, addr string) string {
 
 // agentAt names the node whose agent is at an address, another than ownID; "" for none.
 func agentAt(tx store.Reader, k vda.NodeKind, addr, ownID string) (name string, err error) {
-	nodes, err := tx.NodeStates(k)
+	nodes, err := tx.NodesAt(k, addr)
 	for i := range nodes {
-		if nodes[i].ID != ownID && nodes[i].At(k).Addr == addr {
+		if nodes[i].ID != ownID {
 			return nodes[i].Name, err
 		}
 	}

@@ -16,7 +16,7 @@ func TestRecorderKnowsEveryMethod(t *testing.T) {
 	locksNothing := map[string]bool{"Unlocked": true, "WaysOfExps": true, "AilingVDs": true, "LegsOf": true, "UnsettledLegs": true,
 		"DrainingVDs": true, "DANames": true, "Tags": true, "TrashedVDs": true, "TrashedSizes": true,
 		"CntlrsOfDAs": true,
-		"NodeNames":   true, "DAsOnNode": true, "NodeStates": true, "NodesListening": true, "DNsByID": true, "CNsByID": true, "SomePDs": true, "SomeCNs": true,
+		"NodeNames":   true, "DAsOnNode": true, "NodeStates": true, "NodesListening": true, "NodesAt": true, "DNsByID": true, "CNsByID": true, "SomePDs": true, "SomeCNs": true,
 		"DAsOnCN": true, "PeersOnCN": true, "SnapsOnCN": true, "ExpsOnCN": true, "GrpsOnCN": true, "VDsOnCN": true,
 		"BehindOnCN": true, "MirrorsOnCN": true, "ESsOnCN": true, "TermsOnDN": true,
 		"SuspectDAs": true, "CountDAs": true,

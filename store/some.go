@@ -82,3 +82,7 @@ func nodeStateTable(k vda.NodeKind) *table[NodeState] {
 func (t *sqlReader) NodeStates(k vda.NodeKind) ([]NodeState, error) {
 	return listRows(t.unlocked(), nodeStateTables[k], "TRUE")
 }
+
+func (t *sqlReader) NodesAt(k vda.NodeKind, addr string) ([]NodeState, error) {
+	return listRows(t.unlocked(), nodeStateTables[k], "addr = ? OR addr = '' AND name = ?", addr, addr)
+}

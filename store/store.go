@@ -95,6 +95,8 @@ type Reader interface {
 	// NodeStates returns what monitors have to know of all nodes of a kind, in no order;
 	// nothing is locked.
 	NodeStates(k vda.NodeKind) ([]NodeState, error)
+	// NodesAt returns those of nodes whose agents are at an address, likewise.
+	NodesAt(k vda.NodeKind, addr string) ([]NodeState, error)
 	// DNsByID and CNsByID return those of these that are there, in no order; nothing is
 	// locked.
 	DNsByID(ids []string) ([]vda.DN, error)

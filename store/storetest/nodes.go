@@ -372,6 +372,13 @@ func testSome(t *testing.T, s *suite) {
 		if err != nil || at < 0 || states[at] != want {
 			t.Errorf("states of dns: %+v, %v", states, err)
 		}
+		there, err := tx.NodesAt(vda.DiskNode, dn.Agent())
+		if err != nil || len(there) != 1 || there[0].ID != dn.ID {
+			t.Errorf("the dn whose agent is at %s: %+v, %v", dn.Agent(), there, err)
+		}
+		if there, err = tx.NodesAt(vda.ControllerNode, dn.Agent()); err != nil || len(there) != 0 {
+			t.Errorf("cns whose agent is at the dn's: %+v, %v", at, err)
+		}
 		states, err = tx.NodeStates(vda.ControllerNode)
 		if err != nil || len(states) != len(cnRows) {
 			t.Errorf("states of %d cns: %d, %v", len(cnRows), len(states), err)

@@ -4,12 +4,14 @@ package scale
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
 
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
 
 	"github.com/virtual-disk-array/vda"
 	"github.com/virtual-disk-array/vda/placement"
@@ -58,11 +60,22 @@ func (c *cluster) load(n int) {
 		return
 	}
 	ctx := c.Context()
-	if err := pgx.BeginFunc(ctx, c.sql, func(tx pgx.Tx) error { return c.copy(ctx, tx, n) }); err != nil {
-		c.Fatal(err)
+	for { // until it meets no transaction of monitors, which lock rows of these tables, too
+		err := pgx.BeginFunc(ctx, c.sql, func(tx pgx.Tx) error { return c.copy(ctx, tx, n) })
+		var refused *pgconn.PgError
+		if errors.As(err, &refused) && refused.Code == deadlock {
+			continue
+		}
+		if err != nil {
+			c.Fatal(err)
+		}
+		break
 	}
 	c.arrays += n
 }
+
+// deadlock is the SQLSTATE of one.
+const deadlock = "40P01"
 
 func (c *cluster) copy(ctx context.Context, tx pgx.Tx, n int) error {
 	var of string // the array to be copied

@@ -166,11 +166,13 @@ func (c *cluster) rest(length time.Duration) (r atRest) {
 	r.beats, r.perBeat = float64(n)/took.Seconds(), monitors/time.Duration(max(n, 1))
 	r.database = (c.databaseTime() - database).Seconds() / took.Seconds()
 	c.Logf("  at rest: PostgreSQL %.1f %% of a core, the models %.1f %%", 100*r.database, 100*models)
-	c.Logf("  at rest: %.0f heartbeats per second, for each of which the monitors take %v of a core, all that they do included", r.beats, r.perBeat)
+	c.Logf("  at rest: %.0f heartbeats per second, for each of which the monitors take %v of a core, all that they do included",
+		r.beats, r.perBeat)
 	for _, v := range []*float64{&r.calls, &r.rows, &r.ms} {
 		*v /= took.Seconds()
 	}
-	c.Logf("  at rest: monitors %.1f statements, %.0f rows, %.1f ms of the database per second%s", r.calls, r.rows, r.ms, c.dearest("monitor", 12))
+	c.Logf("  at rest: monitors %.1f statements, %.0f rows, %.1f ms of the database per second%s",
+		r.calls, r.rows, r.ms, c.dearest("monitor", 12))
 	return r
 }
 
@@ -440,7 +442,9 @@ func (c *cluster) often(length time.Duration) atRest {
 		c.processes = c.processes[:last]
 		start()
 		// The others take its nodes when its lease has ended, and it takes them back.
-		c.until("the monitors share the nodes", func() bool { return c.number("SELECT COUNT(*) FROM vda.vda_monitor") == int64(len(c.processes)-1) })
+		c.until("the monitors share the nodes", func() bool {
+			return c.number("SELECT COUNT(*) FROM vda.vda_monitor") == int64(len(c.processes)-1)
+		})
 		time.Sleep(15 * time.Second)
 		c.settle()
 	}
@@ -499,7 +503,9 @@ func (c *cluster) table(all []step) {
 			return fmt.Sprintf("%.1f s", of(s).Seconds())
 		}
 	}
-	row("the busiest monitor at rest", func(s *step) string { return fmt.Sprintf("%.1f %% of a core, %.0f MiB", 100*s.rest.cores, s.rest.mib) })
+	row("the busiest monitor at rest", func(s *step) string {
+		return fmt.Sprintf("%.1f %% of a core, %.0f MiB", 100*s.rest.cores, s.rest.mib)
+	})
 	row("a monitor at rest with a heartbeat per 500 ms", func(s *step) string {
 		if s.often.cores == 0 {
 			return ""

@@ -114,6 +114,13 @@ func IsTryAgain(err error) bool {
 // subsystem or namespace, to a duplicate listener and the like.
 func IsInvalidParams(err error) bool { return Code(err) == jsonrpc.CodeInvalidParams }
 
+// LacksParameter reports that vda_tgt does not know a parameter of a method, as one of an earlier
+// version. Its code is that of any parameter that does not decode, most often -32603.
+func LacksParameter(err error, parameter string) bool {
+	var e *RPCError
+	return errors.As(err, &e) && e.Data == parameter+" is not a parameter"
+}
+
 // IsMethodNotFound reports that the data plane lacks the method.
 func IsMethodNotFound(err error) bool { return Code(err) == jsonrpc.CodeMethodNotFound }
 

@@ -63,7 +63,7 @@ type MirrorCreate struct {
 	CopyMB uint32 `json:"copy_mb_per_sec,omitempty"`
 	// Recovered is the gen of the last set by which a user has had the mirror go on with
 	// members that may lack writes; 0: none has. I/O waits when labels of a later gen have all members
-	// catching up. nil: it never does for that. IsInvalidParams, of a value, on a vda_tgt of before.
+	// catching up. nil: it never does for that. LacksParameter, of a value, on a vda_tgt of before.
 	Recovered *uint64 `json:"recovered,omitempty"`
 }
 

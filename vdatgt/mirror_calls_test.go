@@ -30,6 +30,11 @@ func TestMirrorOptionsAndScrub(t *testing.T) {
 	if err := m.VdaNvmeSetFailAtOnce(ctx, "none", true); !spdk.IsNoSuchDevice(err) {
 		t.Errorf("a controller that there is not: %v", err)
 	}
+	// An agent tells a data plane of before from a fault by this.
+	if err := m.Call(ctx, "vda_mirror_set", map[string]any{"name": "vda-mir-0", "term": 1, "gen": 1, "legs": m.legs, "later": 1},
+		nil); !spdk.LacksParameter(err, "later") {
+		t.Errorf("a parameter of a later version: %v", err)
+	}
 	must[*spdk.Mirror](t)(m.VdaMirrorScrub(ctx, "vda-mir-0", ""))
 	m.until("the scrub is done", func(s *spdk.Mirror) bool { return s.Scrub.State == "done" })
 	if s := must[*spdk.Mirror](t)(m.VdaMirrorStopScrub(ctx, "vda-mir-0")).Scrub; s.State != "done" || s.Done != 23*miB || s.Mismatches != 0 {

@@ -123,7 +123,8 @@ func TestRecoveredIsSaid(t *testing.T) {
 				m.cns[0].plane.SetHook(func(method string, params map[string]any) error {
 					v, has := params["recovered"]
 					if has && c.before {
-						return &jsonrpc.Error{Code: jsonrpc.CodeInvalidParams, Message: "Invalid parameters"}
+						return &jsonrpc.Error{Code: jsonrpc.CodeInternalError, Message: "spdk_json_decode_object failed",
+							Data: "recovered is not a parameter"}
 					}
 					mu.Lock()
 					defer mu.Unlock()

@@ -96,16 +96,23 @@ func (r mirrors) create(ctx context.Context, m *apiv1.MirrorSpec) error {
 	to := spdk.MirrorCreate{Name: vda.MirrorPrefix + m.Id, DA: r.c.DaId, Mirror: m.Id, Size: m.DataSize,
 		Term: r.c.Term, Gen: m.Gen, Legs: r.legsFor(m, nil), Fresh: m.Fresh && (!made || r.joins),
 		CopyMB: r.copyMB(), Recovered: m.Recovered}
-	s, err := r.Plane.VdaMirrorCreate(ctx, to)
-	if to.Recovered != nil && spdk.IsInvalidParams(err) { // a vda_tgt of before, until it is updated too
-		to.Recovered = nil
-		s, err = r.Plane.VdaMirrorCreate(ctx, to)
-	}
+	s, err := said(&to.Recovered, func() (*spdk.Mirror, error) { return r.Plane.VdaMirrorCreate(ctx, to) })
 	if err != nil {
 		return fmt.Errorf("mirror %s: %w", m.Id, err)
 	}
 	r.noteMirror(m, s)
 	return nil
+}
+
+// said tells a mirror what a user has said of it, and a vda_tgt of before, until it is updated too,
+// the rest.
+func said(recovered **uint64, tell func() (*spdk.Mirror, error)) (*spdk.Mirror, error) {
+	s, err := tell()
+	if *recovered != nil && spdk.LacksParameter(err, "recovered") {
+		*recovered = nil
+		return tell()
+	}
+	return s, err
 }
 
 // set tells a mirror its legs, but says that some are absent.
@@ -116,11 +123,7 @@ func (r mirrors) set(ctx context.Context, m *apiv1.MirrorSpec, absent []*apiv1.V
 			m.Id, s.Gen, m.Gen)
 	}
 	to := spdk.MirrorSet{Name: vda.MirrorPrefix + m.Id, Term: r.c.Term, Gen: m.Gen, Legs: r.legsFor(m, absent), Recovered: m.Recovered}
-	s, err := r.Plane.VdaMirrorSet(ctx, to)
-	if to.Recovered != nil && spdk.IsInvalidParams(err) {
-		to.Recovered = nil
-		s, err = r.Plane.VdaMirrorSet(ctx, to)
-	}
+	s, err := said(&to.Recovered, func() (*spdk.Mirror, error) { return r.Plane.VdaMirrorSet(ctx, to) })
 	switch {
 	case spdk.Code(err) == -int(syscall.EINVAL) && (slices.ContainsFunc(legsIn(m, isMember), r.connected) || r.unrelated(m, had)):
 		return fmt.Errorf("mirror %s: %w: %w", m.Id, errOtherLegs, err)

@@ -254,7 +254,7 @@ func (p *Plane) direct(method string, raw json.RawMessage) (json.RawMessage, err
 	}
 	var refused *jsonrpc.Error
 	if errors.As(err, &refused) {
-		return nil, &spdk.RPCError{Code: refused.Code, Message: refused.Message, Method: method}
+		return nil, &spdk.RPCError{Code: refused.Code, Message: refused.Message, Data: refused.Data, Method: method}
 	}
 	return text, err
 }

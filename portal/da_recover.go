@@ -57,18 +57,16 @@ func recoverable(tx store.Reader, da *vda.DA, vdID string) (*vda.VD, error) {
 	no := func(format string, args ...any) error {
 		return refuse(codePrecondition, vda.FailedPrecondition, format, args...)
 	}
-	if !da.Redundancy.Mirrored() {
-		return nil, no("da %s has redundancy none: each vd has data that no other has, and there is nothing to recover from", da.Name)
-	}
 	vds, err := tx.VDsOfDA(da.ID)
 	if err != nil {
 		return nil, err
 	}
 	columns := vda.Columns(vds)
+	alone := !da.Redundancy.Mirrored() // since lately, where a column has more legs or one that lacks something
 	for i := range columns {
 		c := &columns[i]
 		at := slices.IndexFunc(c.Legs, func(v *vda.VD) bool { return v.ID == vdID })
-		if at < 0 {
+		if at < 0 || alone && len(c.Legs) == 1 && !c.Legs[at].Copied() {
 			continue
 		}
 		v := c.Legs[at]
@@ -84,6 +82,9 @@ func recoverable(tx store.Reader, da *vda.DA, vdID string) (*vda.VD, error) {
 			return nil, no("vd %s is not well itself: %s", v.ID, v.Health.Msg)
 		}
 		return v, fit(tx, da, c, v)
+	}
+	if alone {
+		return nil, no("da %s has redundancy none: each vd has data that no other has, and there is nothing to recover from", da.Name)
 	}
 	return nil, vda.Errorf(vda.NotFound, "da %s has no vd %q; da get shows the ids of its vds", da.Name, vda.Shorten(vdID, 80))
 }

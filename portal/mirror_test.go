@@ -436,3 +436,32 @@ func TestRecoverAMemberThatCatchesUp(t *testing.T) {
 		t.Errorf("recovered: %v", r)
 	}
 }
+
+// TestRecoverWhatWasMirroredUntilLately: an array whose redundancy is none already, and which was
+// left a leg that catches up, is recovered as any other.
+func TestRecoverWhatWasMirroredUntilLately(t *testing.T) {
+	c := portaltest.New(t)
+	client := c.Client()
+	c.Populate(client, 2, 1)
+	c.CanMirror()
+	must[*apiv1.CreateDaReply](t)(client.CreateDa(ctx, &apiv1.CreateDaRequest{DaName: "da0", DaSize: 1 << 20, Redundancy: "mirror:2"}))
+	da := getDa(t, client)
+	gone, behind := da.GrpMsgList[0].VdMsgList[0], da.GrpMsgList[0].VdMsgList[1]
+	must[struct{}](t)(struct{}{}, c.Store.Update(ctx, func(tx store.Tx) error {
+		row, err := tx.DAByName("da0")
+		if err != nil {
+			return err
+		}
+		row.Redundancy, row.MinLegs = 1, 1
+		v, err := tx.VD(gone.VdId)
+		if err != nil {
+			return err
+		}
+		v.Role, v.Leaving = vda.Stale, true
+		return errors.Join(tx.UpdateDA(row), tx.UpdateVD(v), tx.SetVDLack(behind.VdId, 4096, 0))
+	}))
+	r := must[*apiv1.RecoverDaReply](t)(client.RecoverDa(ctx, &apiv1.RecoverDaRequest{DaName: "da0", VdId: behind.VdId, AcceptDataLoss: true}))
+	if !strings.Contains(r.ReplyInfo.ReplyMsg, "in 4096 bytes it has older data") {
+		t.Errorf("recovered: %v", r)
+	}
+}

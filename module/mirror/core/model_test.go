@@ -886,13 +886,18 @@ func (m *model) write(b uint64) {
 // read reads a block, likewise.
 func (m *model) read(b uint64) {
 	m.pass(20 * time.Millisecond)
+	m.ask(b)
+	m.await()
+}
+
+// ask has the host send a read.
+func (m *model) ask(b uint64) {
 	m.order++
 	io := &core.IO{Op: core.Read, Off: b * block, Len: block}
 	m.block(b).busy++
 	m.reqs[io] = &request{b: b, begun: m.order, alone: true, io: io}
 	m.p.c.Submit(io)
 	m.take()
-	m.await()
 }
 
 // await lets time pass until the host waits for nothing.

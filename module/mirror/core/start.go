@@ -93,12 +93,16 @@ func New(cfg Config, seen []Seen) (*Core, error) {
 	if !clean {
 		c.distrust(newest)
 	}
-	if newest != nil && newest.Gen > cfg.Recovered && c.members()&^c.catch == 0 && cfg.Break != StartsCatchingUp {
+	switch {
+	case newest == nil || c.members()&^c.catch != 0:
+	case newest.Gen > cfg.Recovered && cfg.Break != StartsCatchingUp:
 		for i := range c.legs {
 			if l := &c.legs[i]; l.role >= Joining {
 				l.lost, l.why = true, LeftAlone
 			}
 		}
+	default: // as good as it gets: see chooseSource
+		c.catch = 0
 	}
 	if fit := c.members() &^ c.catch &^ c.lost(); !fit.Has(c.source) {
 		c.source = c.any()

@@ -178,7 +178,7 @@ type decisionsFirst struct {
 }
 
 // wait returns whether legs are not to be replaced yet, and is told whether I/O waits for a
-// decision. Where it waits for long there is none to be had: no leg of an array is left.
+// decision. Where it waits for long something keeps that from being made.
 func (d *decisionsFirst) wait(now time.Time, ioWaits bool) bool {
 	switch {
 	case !ioWaits:
@@ -189,7 +189,7 @@ func (d *decisionsFirst) wait(now time.Time, ioWaits bool) bool {
 	return ioWaits && now.Sub(d.since) < decisionsMost
 }
 
-// ioWaits reports that a primary on a node of this monitor's has lost a member.
+// ioWaits reports that a primary on a node of this monitor's has lost a member, and can do without.
 func (m *Monitor) ioWaits() bool {
 	m.mu.Lock()
 	nodes := slices.Collect(maps.Values(m.nodes))

@@ -64,13 +64,14 @@ func urgent(r *array.LegsReport) bool {
 	})
 }
 
-// hasLost reports that the last reply had a mirror in it with a lost member.
+// hasLost reports that the last reply had a mirror in it with a lost member, and another that I/O can go on with.
 func (n *node) hasLost() bool {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	return slices.ContainsFunc(n.legs, func(r *array.LegsReport) bool {
 		return slices.ContainsFunc(r.Mirrors, func(m array.MirrorReport) bool {
-			return slices.ContainsFunc(m.Legs, func(l array.LegReport) bool { return l.Lost })
+			return slices.ContainsFunc(m.Legs, func(l array.LegReport) bool { return l.Lost }) &&
+				slices.ContainsFunc(m.Legs, func(l array.LegReport) bool { return l.Connected && !l.Lost })
 		})
 	})
 }

@@ -85,7 +85,13 @@ func (s *steady) together(ctx context.Context, reqs ...spdk.Request) []error {
 	}
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), s.timeout)
 	defer cancel()
-	return seq.Sequence(ctx, reqs...)
+	errs = seq.Sequence(ctx, reqs...)
+	for i, r := range reqs {
+		if errs[i] != nil && !spdk.IsNoSuchDevice(errs[i]) {
+			s.log.Debug("data plane call", "method", r.Method, "params", r.Params, "err", errs[i])
+		}
+	}
+	return errs
 }
 
 // enterClosing returns when nothing is listed. From its call on nothing begins to be, so that

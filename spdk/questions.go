@@ -13,9 +13,6 @@ func (q *Questions) add(r Request, heard func(error) error) {
 	q.reqs, q.heard = append(q.reqs, r), append(q.heard, heard)
 }
 
-// Len returns how many there are.
-func (q *Questions) Len() int { return len(q.reqs) }
-
 // Bdev asks for the bdev of a name, alias or UUID, and has found called if there is one.
 func (q *Questions) Bdev(name string, found func(*Bdev)) {
 	r, answer := askBdev(name, 0)

@@ -1,6 +1,7 @@
 package host
 
 import (
+	"sync"
 	"testing"
 
 	"github.com/virtual-disk-array/vda/nvme"
@@ -32,13 +33,24 @@ func TestConnectAsksTogether(t *testing.T) {
 	var held []nvme.Command
 	p := newPeer(t, nil)
 	answering := false
+	var mu sync.Mutex // of left
 	p.hook = func(c *peerConn, cmd *nvme.Command, data []byte) bool {
 		k := kind(cmd)
-		if answering || c.qid > 0 || left[k] == 0 {
+		if c.qid > 0 || answering {
+			return false
+		}
+		mu.Lock()
+		belongs := left[k] > 0
+		if belongs {
+			left[k]--
+		}
+		last := left[k] == 0
+		mu.Unlock()
+		if !belongs {
 			return false
 		}
 		held = append(held, *cmd)
-		if left[k]--; left[k] > 0 {
+		if !last {
 			return true
 		}
 		answering = true
@@ -52,6 +64,8 @@ func TestConnectAsksTogether(t *testing.T) {
 	if n := c.Namespace(1); n == nil || n.Identity().Blocks == 0 {
 		t.Errorf("namespace %+v", n)
 	}
+	mu.Lock()
+	defer mu.Unlock()
 	for k, n := range left {
 		if n > 0 {
 			t.Errorf("%d commands of %s have not come", n, k)

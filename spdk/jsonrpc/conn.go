@@ -33,7 +33,7 @@ type conn struct {
 }
 
 // Replies to requests that came together go out together: when the next request has
-// not come yet, or when they have waited for maxWait, or are maxReady bytes.
+// not come yet, or when the call behind them ends after maxWait, or they are maxReady bytes.
 const (
 	maxWait  = 2 * time.Millisecond
 	maxReady = 64 << 10

@@ -70,6 +70,9 @@ MONITORS ?= 2
 scale-sim: build ## what NODES= models of nodes (several sizes: NODES='100 1000') with ARRAYS= arrays cost a real portal and MONITORS= monitors on PostgreSQL
 	NODES='$(NODES)' ARRAYS=$(ARRAYS) MONITORS=$(MONITORS) BEAT=$(BEAT) SVG=$(abspath $(SVG)) go test -tags e2e -count=1 -timeout 60m -v -run 'TestSteps' ./test/scale
 
+scale-crowd: build ## one node with ARRAYS= (1000) primaries dies, in a cluster of 4 and in one of NODES= (1000) models of nodes, with MONITORS= on PostgreSQL
+	NODES='$(NODES)' ARRAYS=$(ARRAYS) MONITORS=$(MONITORS) BEAT=$(BEAT) go test -tags e2e -count=1 -timeout 60m -v -run 'TestCrowdedNode' ./test/scale
+
 CONNECTIONS ?= 10000
 STRIPES ?= 5
 scale-node: build ## one vda_tgt with ARRAYS= (1000) exported arrays, one with STRIPES= times as many vds, CONNECTIONS= of hosts: cost of one more, memory, kill -9
@@ -114,4 +117,4 @@ generate: ## regenerate what is generated (api, docs/openapi.swagger.json)
 clean: ## remove bin/ and out/
 	rm -rf bin out
 
-.PHONY: help charts rounds build dist packages installed images sandbox tutorial failover mirror csi volumes scale scale-sim scale-node chaos sim move upgrade conformance browser bench test check generate clean
+.PHONY: help charts rounds build dist packages installed images sandbox tutorial failover mirror csi volumes scale scale-sim scale-crowd scale-node chaos sim move upgrade conformance browser bench test check generate clean

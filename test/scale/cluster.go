@@ -51,6 +51,7 @@ type cluster struct {
 	cnIDs     []string
 	pdIDs     []string
 	arrays    int
+	crowd     int // how many of these, the first ones, are on one controller node
 
 	perNode cost // of the portal, to register a node with its disk, when the cluster grew last
 }

@@ -19,11 +19,14 @@ import (
 )
 
 // place is where the i-th array is: evenly over all nodes, its vd in another rack than its
-// controllers.
+// controllers; or, as the first of a crowd, on the first controller node, with the second beside it.
 type place struct{ dn, primary, secondary int }
 
 func (c *cluster) place(i int) place {
 	k := i % len(c.dns)
+	if i < c.crowd {
+		return place{k, 0, 1}
+	}
 	return place{(k + 2) % len(c.dnIDs), k, (k + 1) % len(c.cnIDs)}
 }
 

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/virtual-disk-array/vda"
+	"github.com/virtual-disk-array/vda/array"
 )
 
 // TestPlanHeal: which legs are copied to, given up or replaced.
@@ -129,6 +130,23 @@ func TestDecisionsFirst(t *testing.T) {
 	} {
 		if got := d.wait(begin.Add(c.at), c.waits); got != c.want {
 			t.Errorf("step %d: %v, want %v", i, got, c.want)
+		}
+	}
+}
+
+// TestALostMemberThatNothingIsLeftOf: I/O that waits for the last leg waits for no decision.
+func TestALostMemberThatNothingIsLeftOf(t *testing.T) {
+	lost, well, behind := array.LegReport{Lost: true}, array.LegReport{Connected: true}, array.LegReport{Lack: 1}
+	for _, c := range []struct {
+		legs []array.LegReport
+		want bool
+	}{
+		{nil, false}, {[]array.LegReport{well, well}, false}, {[]array.LegReport{lost, well}, true}, {[]array.LegReport{lost}, false},
+		{[]array.LegReport{lost, lost}, false}, {[]array.LegReport{lost, behind}, false},
+	} {
+		n := &node{legs: []*array.LegsReport{{Mirrors: []array.MirrorReport{{Legs: c.legs}}}}}
+		if got := n.hasLost(); got != c.want {
+			t.Errorf("%+v: %v, want %v", c.legs, got, c.want)
 		}
 	}
 }

@@ -397,16 +397,22 @@ func TestRecoverDa(t *testing.T) {
 	}
 }
 
-// TestRecoverAMemberThatCatchesUp: a member that had broken and lacks what the others have is
-// shown as copied to, and the array can go on with it when they are lost.
-func TestRecoverAMemberThatCatchesUp(t *testing.T) {
-	c := portaltest.New(t)
-	client := c.Client()
+// twoLegs is da0, mirrored, and its legs.
+func twoLegs(t *testing.T) (c *portaltest.Cluster, client apiv1.PortalClient, a, b *apiv1.VdMsg) {
+	t.Helper()
+	c = portaltest.New(t)
+	client = c.Client()
 	c.Populate(client, 2, 1)
 	c.CanMirror()
 	must[*apiv1.CreateDaReply](t)(client.CreateDa(ctx, &apiv1.CreateDaRequest{DaName: "da0", DaSize: 1 << 20, Redundancy: "mirror:2"}))
 	vds := getDa(t, client).GrpMsgList[0].VdMsgList
-	good, behind := vds[0], vds[1]
+	return c, client, vds[0], vds[1]
+}
+
+// TestRecoverAMemberThatCatchesUp: a member that had broken and lacks what the others have is
+// shown as copied to, and the array can go on with it when they are lost.
+func TestRecoverAMemberThatCatchesUp(t *testing.T) {
+	c, client, good, behind := twoLegs(t)
 	must[struct{}](t)(struct{}{}, c.Store.Update(ctx, func(tx store.Tx) error { return tx.SetVDLack(behind.VdId, 1<<20, 0) }))
 	da := getDa(t, client)
 	v := da.GrpMsgList[0].VdMsgList[1]
@@ -440,13 +446,7 @@ func TestRecoverAMemberThatCatchesUp(t *testing.T) {
 // TestRecoverWhatWasMirroredUntilLately: an array whose redundancy is none already, and which was
 // left a leg that catches up, is recovered as any other.
 func TestRecoverWhatWasMirroredUntilLately(t *testing.T) {
-	c := portaltest.New(t)
-	client := c.Client()
-	c.Populate(client, 2, 1)
-	c.CanMirror()
-	must[*apiv1.CreateDaReply](t)(client.CreateDa(ctx, &apiv1.CreateDaRequest{DaName: "da0", DaSize: 1 << 20, Redundancy: "mirror:2"}))
-	da := getDa(t, client)
-	gone, behind := da.GrpMsgList[0].VdMsgList[0], da.GrpMsgList[0].VdMsgList[1]
+	c, client, gone, behind := twoLegs(t)
 	must[struct{}](t)(struct{}{}, c.Store.Update(ctx, func(tx store.Tx) error {
 		row, err := tx.DAByName("da0")
 		if err != nil {

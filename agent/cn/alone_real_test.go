@@ -24,15 +24,10 @@ import (
 func TestRealLeftAlone(t *testing.T) {
 	t.Parallel()
 	l, _, cnTgts := reals(t, 1, true, false, false)
-	m := newMirrorLab(l)
-	m.fence(0)
-	m.fence(1)
-	m.leased()
-	m.up(0)
-	m.spec.Create = false
+	m := made(l)
 	write(t, m.disk(0), 3)
 	for _, spec := range m.mirrors {
-		spec.Fresh, spec.Recovered = false, proto.Uint64(0)
+		spec.Recovered = proto.Uint64(0)
 	}
 	m.good(0, m.cntlr(0, 0))
 	cnTgts[0].stop()

@@ -71,6 +71,21 @@ func (m *mirrorLab) syncDN(i int) []*apiv1.ObjectState {
 	return r.States
 }
 
+// made is a lab whose mirrors have been made, with cn 0 as their primary.
+func made(l *lab) *mirrorLab {
+	l.Helper()
+	m := newMirrorLab(l)
+	m.fence(0)
+	m.fence(1)
+	m.leased()
+	m.up(0)
+	m.spec.Create = false
+	for _, spec := range m.mirrors {
+		spec.Fresh = false
+	}
+	return m
+}
+
 // up makes a controller primary, and the others secondaries.
 func (m *mirrorLab) up(primary int) {
 	m.Helper()
@@ -208,17 +223,9 @@ func (m *mirrorLab) delete(primary int) {
 func TestRealMirrors(t *testing.T) {
 	t.Parallel()
 	l, dnTgts, cnTgts := reals(t, 2, true, false, false)
-	m := newMirrorLab(l)
-	m.fence(0)
-	m.fence(1)
-	m.leased()
-	m.up(0)
-	m.spec.Create = false
+	m := made(l)
 	write(t, m.disk(0), 3)
 	m.reports(0, quiet)
-	for _, spec := range m.mirrors {
-		spec.Fresh = false
-	}
 
 	work := startLoad(m.multipath())
 	ended := false

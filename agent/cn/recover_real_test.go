@@ -12,15 +12,7 @@ import (
 func TestRealRecover(t *testing.T) {
 	t.Parallel()
 	l, dnTgts, _ := reals(t, 1, true, false, false)
-	m := newMirrorLab(l)
-	m.fence(0)
-	m.fence(1)
-	m.leased()
-	m.up(0)
-	m.spec.Create = false
-	for _, spec := range m.mirrors {
-		spec.Fresh = false
-	}
+	m := made(l)
 	write(t, m.disk(0), 3)
 	m.reports(0, quiet)
 

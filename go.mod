@@ -2,6 +2,9 @@ module github.com/virtual-disk-array/vda
 
 go 1.26.0
 
+// What is built, and what tests build, which is not there for long.
+ignore ./out
+
 require (
 	filippo.io/bigmod v0.1.0
 	github.com/chromedp/cdproto v0.159.0

@@ -5,17 +5,15 @@ import (
 	"bytes"
 	"fmt"
 	"io"
-	"io/fs"
 	"os"
 	"os/exec"
-	"path/filepath"
 	"runtime"
-	"strings"
 	"syscall"
 	"testing"
 	"time"
 
 	"github.com/virtual-disk-array/vda/program/child"
+	"github.com/virtual-disk-array/vda/test/tree"
 )
 
 // asParent has this binary start a child, say its process id, and wait.
@@ -112,17 +110,13 @@ func TestAChildEndsWithItsProcess(t *testing.T) {
 // does so for each of its programs, which run one beside another.
 func TestDeathSignals(t *testing.T) {
 	found := 0
-	err := filepath.WalkDir("../..", func(path string, d fs.DirEntry, err error) error {
-		if err != nil || d.IsDir() || !strings.HasSuffix(path, ".go") {
-			return err
-		}
-		text, err := os.ReadFile(path)
-		if rel := filepath.ToSlash(strings.TrimPrefix(path, "../../")); bytes.Contains(text, []byte("Pdeath"+"sig")) {
-			if found++; rel != "program/child/child.go" && rel != "csi/linux/disk.go" {
-				t.Errorf("%s sets a death signal; start the process by program/child", rel)
+	err := tree.Files("../..", ".go", func(path string, text []byte) error {
+		if bytes.Contains(text, []byte("Pdeath"+"sig")) {
+			if found++; path != "program/child/child.go" && path != "csi/linux/disk.go" {
+				t.Errorf("%s sets a death signal; start the process by program/child", path)
 			}
 		}
-		return err
+		return nil
 	})
 	if err != nil || found < 2 {
 		t.Errorf("%d files found: %v", found, err)

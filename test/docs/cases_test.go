@@ -6,6 +6,8 @@ import (
 	"regexp"
 	"strings"
 	"testing"
+
+	"github.com/virtual-disk-array/vda/test/tree"
 )
 
 // namedTests finds "`package` TestA, TestB" in a document; `vda` is the root.
@@ -82,15 +84,11 @@ func TestMirrorsNameTests(t *testing.T) {
 		t.Errorf("found %d names of tests only", len(wanted))
 	}
 	there := regexp.MustCompile(`(?m)^func (Test[A-Za-z0-9]+)\(`)
-	if err := filepath.WalkDir("../..", func(path string, d os.DirEntry, err error) error {
-		if err != nil || d.IsDir() || !strings.HasSuffix(path, "_test.go") {
-			return err
-		}
-		code, err := os.ReadFile(path)
+	if err := tree.Files("../..", "_test.go", func(_ string, code []byte) error {
 		for _, m := range there.FindAllSubmatch(code, -1) {
 			delete(wanted, string(m[1]))
 		}
-		return err
+		return nil
 	}); err != nil {
 		t.Fatal(err)
 	}

@@ -4,13 +4,14 @@ import (
 	"go/ast"
 	"go/parser"
 	"go/token"
-	"io/fs"
 	"os"
 	"path/filepath"
 	"regexp"
 	"strconv"
 	"strings"
 	"testing"
+
+	"github.com/virtual-disk-array/vda/test/tree"
 )
 
 // metricName is a metric of VDA's own.
@@ -28,13 +29,9 @@ func registered(t *testing.T, root string) map[string]string {
 			}
 		}
 	}
-	err := filepath.WalkDir(root, func(path string, d fs.DirEntry, err error) error {
-		if err != nil || d.IsDir() || !strings.HasSuffix(path, ".go") || strings.HasSuffix(path, "_test.go") {
-			return err
-		}
-		src, err := os.ReadFile(path)
-		if err != nil || !strings.Contains(string(src), "client_golang/prometheus") {
-			return err
+	err := tree.Files(root, ".go", func(path string, src []byte) error {
+		if strings.HasSuffix(path, "_test.go") || !strings.Contains(string(src), "client_golang/prometheus") {
+			return nil
 		}
 		file, err := parser.ParseFile(token.NewFileSet(), path, src, 0)
 		if err != nil {

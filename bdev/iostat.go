@@ -315,7 +315,8 @@ func (c *counters) stat() IOStat {
 		if m := o.min.Load(); m != 0 {
 			s.Min = m - 1
 		}
-		s.Nanos = s.Settled + (o.near.Load()-min(o.stood.Load(), o.near.Load()))*s.Min
+		near := o.near.Load() // once: it grows meanwhile
+		s.Nanos = s.Settled + (near-min(o.stood.Load(), near))*s.Min
 		out.Op[i] = s
 	}
 	for i, l := range []*Latencies{&out.Reads, &out.Writes} {

@@ -50,11 +50,11 @@ func (n *Node) support(ctx context.Context, stateDir string) []support.File {
 	if err != nil {
 		files = append(files, support.Failed("data_plane/calls", errors.New(reason.Full(err))))
 		if n.Cfg.PlaneUnit != "" {
-			files = append(files, n.planeLog(ctx, nil)) // it may say why
+			files = append(files, n.planeLog(ctx, nil, unitLogTime)) // it may say why
 		}
 		return files
 	}
-	files = append(files, n.planeLog(ctx, has))
+	files = append(files, n.planeLog(ctx, has, unitLogTime))
 	for _, method := range supportCalls {
 		if !slices.Contains(has, method) {
 			continue
@@ -75,8 +75,8 @@ func (n *Node) support(ctx context.Context, stateDir string) []support.File {
 }
 
 // planeLog is the end of the data plane's own log: what it says itself if it has the method for that,
-// and else the journal of its unit.
-func (n *Node) planeLog(ctx context.Context, has []string) support.File {
+// and else the journal of its unit, which may take as long as limit.
+func (n *Node) planeLog(ctx context.Context, has []string, limit time.Duration) support.File {
 	const name = "data_plane/log.txt"
 	switch {
 	case slices.Contains(has, "vda_get_log"):
@@ -86,7 +86,7 @@ func (n *Node) planeLog(ctx context.Context, has []string) support.File {
 		}
 		return support.Clean(name, []byte(log))
 	case n.Cfg.PlaneUnit != "":
-		log, err := unitLog(ctx, n.Cfg.PlaneUnit, unitLogTime)
+		log, err := unitLog(ctx, n.Cfg.PlaneUnit, limit)
 		if err != nil {
 			return support.Failed(name, err)
 		}

@@ -37,7 +37,7 @@ func unitLog(ctx context.Context, unit string, limit time.Duration) ([]byte, err
 	log, said := &tail{max: unitLogBytes}, &tail{max: 1000}
 	cmd.Stdout, cmd.Stderr = log, said
 	err := cmd.Run()
-	complaint, _, _ := strings.Cut(strings.TrimSpace(string(said.b)), "\n")
+	complaint, _, _ := strings.Cut(strings.TrimSpace(string(said.trim())), "\n")
 	switch {
 	case errors.Is(err, exec.ErrNotFound):
 		return nil, fmt.Errorf("the journal of %s cannot be read: journalctl is not on this machine", unit)
@@ -47,7 +47,7 @@ func unitLog(ctx context.Context, unit string, limit time.Duration) ([]byte, err
 		return nil, fmt.Errorf("the journal of %s cannot be read: journalctl: %s", unit, vda.Shorten(complaint, 300))
 	case err != nil:
 		return nil, fmt.Errorf("the journal of %s cannot be read: journalctl has failed and does not say why", unit)
-	case len(log.b) == 0:
+	case len(log.trim()) == 0:
 		return nil, fmt.Errorf("the journal has nothing of %s of the last %v: there is no such unit, it has said nothing, or the agent's user "+
 			"is not of the group systemd-journal, which may read it", unit, unitLogSince)
 	}
@@ -60,16 +60,24 @@ func unitLog(ctx context.Context, unit string, limit time.Duration) ([]byte, err
 
 // tail keeps the last max bytes that are written to it.
 type tail struct {
-	b   []byte
+	b   []byte // up to twice as many, so that what is kept is seldom moved
 	max int
 	cut int // bytes that are gone
 }
 
 func (t *tail) Write(p []byte) (int, error) {
 	t.b = append(t.b, p...)
+	if len(t.b) > 2*t.max {
+		t.trim()
+	}
+	return len(p), nil
+}
+
+// trim returns what is kept.
+func (t *tail) trim() []byte {
 	if over := len(t.b) - t.max; over > 0 {
 		t.cut += over
 		t.b = append(t.b[:0], t.b[over:]...)
 	}
-	return len(p), nil
+	return t.b
 }

@@ -31,7 +31,7 @@ func fakeJournalctl(t *testing.T, script string) (asked string) {
 // without secrets, bounded, and with words for why there is none.
 func TestUnitLog(t *testing.T) {
 	n := &Node{Cfg: Config{PlaneUnit: "vda-cn-tgt.service"}}
-	log := func() support.File { return n.planeLog(t.Context(), []string{"spdk_get_version"}) }
+	log := func() support.File { return n.planeLog(t.Context(), []string{"spdk_get_version"}, time.Minute) }
 
 	asked := fakeJournalctl(t, `echo "2026-11-30T09:00:00+0000 cn0 spdk_tgt[7]: token=abcdefgh then all is well"`)
 	f := log()
@@ -49,7 +49,7 @@ func TestUnitLog(t *testing.T) {
 	}
 
 	// 12 MiB of lines: the last of them are there, the first that is shown is whole.
-	fakeJournalctl(t, `i=0; while [ $i -lt 12 ]; do head -c 1048576 /dev/zero | tr '\0' x | fold -w 127; i=$((i+1)); done; echo; echo the end`)
+	fakeJournalctl(t, fmt.Sprintf("yes %s | head -c 12582912; echo the end", strings.Repeat("x", 127)))
 	f = log()
 	if text := string(f.Content); len(text) > support.MaxFile+100 || !strings.HasSuffix(text, "x\nthe end\n") ||
 		!strings.Contains(text[:100], "bytes before this are left out") {

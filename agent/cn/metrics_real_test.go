@@ -110,12 +110,28 @@ func realMetrics(t *testing.T, spdkDN, spdkCN bool) {
 		}
 	}
 	if !spdkCN {
+		// A write whose end is seen in the pass that sent it, as on a busy machine, is counted by
+		// latency with the next that is timed, one in 61.
 		count := fmt.Sprintf(`vda_da_io_duration_seconds_count{da=%q,op="write"}`, da)
-		if v := after.value(t, "%s", count) - before.value(t, "%s", count); v != 2*n {
-			t.Errorf("%v writes by latency, want %d", v, 2*n)
+		byLatency := func() (of, ofPath, writes float64) {
+			s := cn(0)
+			return s.value(t, "%s", count) - before.value(t, "%s", count),
+				s.value(t, `vda_path_io_duration_seconds_bucket{da=%q,exp=%q,op="write",le="+Inf"}`, da, exp),
+				s.value(t, "vda_da_writes_completed_total"+"%s", array) - before.value(t, "vda_da_writes_completed_total"+"%s", array)
 		}
-		if v := after.value(t, `vda_path_io_duration_seconds_bucket{da=%q,exp=%q,op="write",le="+Inf"}`, da, exp); v < 2*n {
-			t.Errorf("%v writes of the path by latency", v)
+		of, ofPath, writes := byLatency()
+		ns := l.disk(0)
+		for range 2 * 61 {
+			if of > writes || of >= 2*n && ofPath >= 2*n {
+				break
+			}
+			if err := ns.WriteAt(t.Context(), make([]byte, bytes), 0); err != nil {
+				t.Fatal(err)
+			}
+			of, ofPath, writes = byLatency()
+		}
+		if of < 2*n || ofPath < 2*n || of > writes {
+			t.Errorf("of %v writes, %v are counted by latency, and %v of the path", writes, of, ofPath)
 		}
 		metricsdoc.Check(t, "../../docs/metrics.md", "cn agent", string(after))
 	}

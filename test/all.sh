@@ -131,7 +131,7 @@ unit() {
   go -C tools build -o ../bin/gotestsum gotest.tools/gotestsum || return 1
   # Without their names, go test would test the package in this folder alone, and pass.
   packages=$(go list ./... | grep -v '/module/mirror/core$\|/packaging/images$') || return 1
-  CGO_ENABLED=1 bin/gotestsum --no-color --format pkgname --format-hide-empty-pkg -- -race -vet=off -ldflags=-w \
+  CGO_ENABLED=1 bin/gotestsum --no-color --format pkgname-and-test-fails --format-hide-empty-pkg -- -race -vet=off -ldflags=-w \
     -gcflags=modernc.org/...=-d=checkptr=0 -gcflags=modernc.org/sqlite/lib=-race=false -count=1 -timeout 30m $packages 2>&1 |
     tee >(grep -A1 '^=== SKIP: ' > "$skips")
   return "${PIPESTATUS[0]}"

@@ -150,7 +150,7 @@ func TestStartStop(t *testing.T) {
 		ended <- Program().Run(ctx, program.Process{Args: args, Stdout: io.Discard, Stderr: t.Output()})
 	}()
 
-	c, err := client.New(client.Config{Portals: []string{"127.0.0.1:" + port}, Timeout: 10 * time.Second})
+	c, err := client.New(client.Config{Portals: []string{"127.0.0.1:" + port}, Timeout: 2 * time.Minute})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -221,7 +221,7 @@ func TestWaitsForADataPlaneThatStartsLater(t *testing.T) {
 // is only made to be large is not.
 func TestTheLongestSyncIsTaken(t *testing.T) {
 	plane := planetest.NewPlane(t, planetest.NewCluster(), false)
-	ctx, stop := context.WithTimeout(t.Context(), time.Minute)
+	ctx, stop := context.WithTimeout(t.Context(), 10*time.Minute)
 	defer stop()
 	ready, done := make(chan string, 1), make(chan error, 1)
 	go func() { done <- (agent.Main{App: dn.App, Config: config(t, plane.Socket), Ready: ready}).Run(ctx) }()

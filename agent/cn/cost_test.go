@@ -85,7 +85,7 @@ func (w *crowd) settle(states []*apiv1.ObjectState, err error) {
 func (w *crowd) syncVDs(req *apiv1.SyncDnRequest) {
 	w.Helper()
 	d := w.dns[0]
-	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Minute)
 	defer cancel()
 	req.ClusterId, req.NodeId, req.BaseVersion, req.Version = cluster, d.id, d.version, d.version+1
 	d.version++
@@ -97,7 +97,7 @@ func (w *crowd) syncVDs(req *apiv1.SyncDnRequest) {
 func (w *crowd) syncArrays(all bool, specs ...*apiv1.CntlrSpec) {
 	w.Helper()
 	n := w.cns[0]
-	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Minute)
 	defer cancel()
 	req := &apiv1.SyncCnRequest{ClusterId: cluster, NodeId: n.id, BaseVersion: n.version, Version: n.version + 1, Cntlrs: specs}
 	if all {

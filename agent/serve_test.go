@@ -13,10 +13,12 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus/testutil/promlint"
+	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	healthv1 "google.golang.org/grpc/health/grpc_health_v1"
 	reflectionv1 "google.golang.org/grpc/reflection/grpc_reflection_v1"
 	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/encoding/protowire"
 	"google.golang.org/protobuf/proto"
 
 	"github.com/virtual-disk-array/vda"
@@ -217,6 +219,13 @@ func TestWaitsForADataPlaneThatStartsLater(t *testing.T) {
 	<-done
 }
 
+// encoded is gRPC's codec for messages that are bytes already.
+type encoded struct{}
+
+func (encoded) Name() string                       { return "proto" }
+func (encoded) Marshal(v any) ([]byte, error)      { return v.([]byte), nil }
+func (encoded) Unmarshal(data []byte, v any) error { return proto.Unmarshal(data, v.(proto.Message)) }
+
 // The longest sync that makes sense is taken, whatever it is decoded to; what
 // is only made to be large is not.
 func TestTheLongestSyncIsTaken(t *testing.T) {
@@ -244,19 +253,29 @@ func TestTheLongestSyncIsTaken(t *testing.T) {
 		long.Vds = append(long.Vds, v)
 		len += proto.Size(v) + 3
 	}
-	agents := apiv1.NewDnAgentClient(conn)
-	if _, err := agents.Sync(ctx, long); status.Code(err) != codes.InvalidArgument || !strings.Contains(err.Error(), "cluster_id") {
-		t.Errorf("a sync of %d bytes: %v, want the agent's own refusal", proto.Size(long), err)
+	// sync sends a message that has been encoded before: the agent gives one 30 s to arrive.
+	sync := func(message []byte) error {
+		return conn.Invoke(ctx, apiv1.DnAgent_Sync_FullMethodName, message, &apiv1.SyncReply{}, grpc.ForceCodec(encoded{}))
+	}
+	encode := func() []byte {
+		b, err := proto.Marshal(long)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return b
+	}
+	fits := encode()
+	if err := sync(fits); status.Code(err) != codes.InvalidArgument || !strings.Contains(err.Error(), "cluster_id") {
+		t.Errorf("a sync of %d bytes: %v, want the agent's own refusal", len(fits), err)
 	}
 	long.Vds = append(long.Vds, long.Vds[:10]...)
-	if _, err := agents.Sync(ctx, long); status.Code(err) != codes.ResourceExhausted || !strings.Contains(err.Error(), "8388608") {
-		t.Errorf("a sync of %d bytes: %v, want the limit named", proto.Size(long), err)
+	over := encode()
+	if err := sync(over); status.Code(err) != codes.ResourceExhausted || !strings.Contains(err.Error(), "8388608") {
+		t.Errorf("a sync of %d bytes: %v, want the limit named", len(over), err)
 	}
-	empty := &apiv1.SyncDnRequest{Vds: make([]*apiv1.VdSpec, 600_000)}
-	for i := range empty.Vds {
-		empty.Vds[i] = &apiv1.VdSpec{}
-	}
-	if _, err := agents.Sync(ctx, empty); status.Code(err) != codes.ResourceExhausted || !strings.Contains(err.Error(), "when decoded") {
+	vds := (&apiv1.SyncDnRequest{}).ProtoReflect().Descriptor().Fields().ByName("vds").Number()
+	empty := protowire.AppendBytes(protowire.AppendTag(nil, vds, protowire.BytesType), nil)
+	if err := sync(bytes.Repeat(empty, 600_000)); status.Code(err) != codes.ResourceExhausted || !strings.Contains(err.Error(), "when decoded") {
 		t.Errorf("a sync of 600,000 empty vds: %v, want it refused", err)
 	}
 	conn.Close()

@@ -94,7 +94,7 @@ func TestFaultsSQLite(t *testing.T) {
 	uri := dbtest.SQLite(t)
 	create(t, uri)
 	for _, f := range []storetest.Fault{
-		{Name: "locked", URI: uri, Kind: vda.Conflict, Says: "is busy", Limit: 7 * time.Second, Begin: func() func() {
+		{Name: "locked", URI: uri, Kind: vda.Conflict, Says: "is busy", Limit: 15 * time.Second, Begin: func() func() {
 			db, err := store.Raw(t.Context(), uri)
 			if err != nil {
 				t.Fatal(err)

@@ -45,7 +45,7 @@ func TestHostDiscovers(plain *testing.T) {
 	if strings.Contains(log, "da1") {
 		t.Errorf("nvme discover shows what is another host's:\n%s", log)
 	}
-	r.run("host0", "nvme connect-all"+at+" --keep-alive-tmo=20 --reconnect-delay=1 --ctrl-loss-tmo=-1")
+	r.run("host0", "nvme connect-all"+at+patientOptions)
 	const live = "for c in /sys/class/nvme/nvme*; do echo $(cat $c/state) $(cat $c/subsysnqn) $(cat $c/address); done"
 	r.waitFor("host0", fmt.Sprintf("[ $(%s | grep -c '^live .*:vda-exp-da[02]-exp ') = %d ]", live, len(exps)*pathsOfEach), 90*time.Second)
 	now := r.run("host0", live)

@@ -18,6 +18,10 @@ import (
 // of 5 s, come back to it each second, and never give it up.
 const hostOptions = " --keep-alive-tmo=2 --reconnect-delay=1 --ctrl-loss-tmo=-1"
 
+// patientOptions are those of a host that no node's death is shown with: a machine with much else to
+// do may stand still for longer than 2 s, and the host is to keep its connections.
+const patientOptions = " --keep-alive-tmo=20 --reconnect-delay=1 --ctrl-loss-tmo=-1"
+
 // cnServers are the controller nodes' addresses by host name.
 var cnServers = map[string]string{"cn0": "192.168.0.16", "cn1": "192.168.0.17"}
 

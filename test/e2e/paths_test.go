@@ -217,10 +217,8 @@ done`, arrays-1))
 			r.t.Fatalf("exp get: %q", out)
 		}
 		paths++
-		// A keep-alive time-out that a busy machine keeps: Linux does not notice that a
-		// connection was closed while it connects, and waits for 60 s then.
 		script += fmt.Sprintf("connect -t tcp -n nqn.2016-06.io.spdk:vda-exp-da%d-exp0 -a %s -s 4430 --hostnqn nqn.2016-06.io.spdk:host0"+
-			" --keep-alive-tmo=20 --reconnect-delay=1 --ctrl-loss-tmo=-1\n", d, a)
+			patientOptions+"\n", d, a)
 	}
 	if paths != arrays*pathsOfEach {
 		r.t.Fatalf("%d paths, want %d:\n%s", paths, arrays*pathsOfEach, out)

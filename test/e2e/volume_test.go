@@ -30,7 +30,7 @@ func (r *rack) use(da, exp, more string) (dev string) {
 	r.run("portal", cli+"exp create --da-name "+da+" --exp-name "+exp+" --initiator-nqn nqn.2016-06.io.spdk:host0 "+more)
 	for _, cn := range []string{"cn0", "cn1"} {
 		r.waitFor("host0", "nvme connect -t tcp -n "+nqnOf(da, exp)+" -a "+addressOf(cn)+" -s 4430 --hostnqn nqn.2016-06.io.spdk:host0"+
-			hostOptions, 30*time.Second)
+			patientOptions, 30*time.Second)
 	}
 	r.waitFor("host0", "test -b \""+device(nqnOf(da, exp))+"\"", 30*time.Second)
 	r.allLive(nqnOf(da, exp))

@@ -129,10 +129,13 @@ func (c *cluster) run(what func(context.Context) error) (stop func()) {
 	return stop
 }
 
+// startMonitor starts a monitor that takes a node for down when it is gone, and not when it only has
+// too little of the machine's time to answer for 3 s: no test here has one hang.
 func (c *cluster) startMonitor() {
 	pool := syncer.NewPool(rpc.DialConfig{})
 	c.Cleanup(func() { _ = pool.Close() })
-	m, err := monitor.New(monitor.Config{Store: c.open(), Dial: pool, Name: "monitor", Log: planetest.Log()})
+	m, err := monitor.New(monitor.Config{Store: c.open(), Dial: pool, Name: "monitor", Log: planetest.Log(),
+		Timing: monitor.Timing{Misses: 60}})
 	if err != nil {
 		c.Fatal(err)
 	}

@@ -148,8 +148,11 @@ func (c *Client) connect(ctx context.Context) (*link, error) {
 	}
 	conn, err := (&net.Dialer{}).DialContext(ctx, "unix", c.cfg.Socket)
 	if err != nil {
-		if ctx.Err() != nil {
+		switch {
+		case ctx.Err() != nil:
 			return nil, ctx.Err()
+		case errors.Is(err, context.DeadlineExceeded): // the dialer's timer was before the context's
+			return nil, context.DeadlineExceeded
 		}
 		return nil, &unreachable{c.cfg.Socket, err}
 	}

@@ -208,6 +208,22 @@ func TestSocketThatIsNotThereYet(t *testing.T) {
 	}
 }
 
+// lateTimer is a context whose time is up and whose timer has not run yet.
+type lateTimer struct{ context.Context }
+
+func (lateTimer) Deadline() (time.Time, bool) { return time.Unix(1, 0), true }
+
+// TestNoTimeToConnect: a connection that there was no time for says nothing of the socket, also when
+// the dialer sees that before the context does.
+func TestNoTimeToConnect(t *testing.T) {
+	path := socketPath(t)
+	listen(t, path, echo)
+	_, err := newClient(t, path).connect(lateTimer{t.Context()})
+	if !errors.Is(err, context.DeadlineExceeded) || errors.Is(err, ErrUnreachable) {
+		t.Errorf("%v", err)
+	}
+}
+
 func TestErrorsAreTyped(t *testing.T) {
 	path := socketPath(t)
 	listen(t, path, func(c net.Conn) {

@@ -325,7 +325,8 @@ func untilNotLate(sync func() []*apiv1.ObjectState) []*apiv1.ObjectState {
 // late reports that a time limit of the product ran out, as happens on a busy
 // machine; the agent goes on with its work.
 func late(s *apiv1.ObjectState) bool {
-	return s.Error && (strings.Contains(s.ErrorMsg, "no answer in time") || strings.Contains(s.ErrorMsg, "the agent is still at work on it"))
+	return s.Error && (strings.Contains(s.ErrorMsg, "no answer in time") || strings.Contains(s.ErrorMsg, "the agent is still at work on it") ||
+		strings.Contains(s.ErrorMsg, "the data plane is still at it"))
 }
 
 // up brings the array up with controller primary as primary.

@@ -2,6 +2,7 @@ package planetest
 
 import (
 	"context"
+	"errors"
 	"io"
 	"log/slog"
 	"os"
@@ -79,7 +80,11 @@ func Node(t testing.TB, c NodeConfig) *agent.Node {
 	if c.Reach != nil {
 		plane.Reach = c.Reach
 	}
-	if err := plane.Connect(context.Background()); err != nil {
+	err = plane.Connect(context.Background())
+	for begin := time.Now(); errors.Is(err, context.DeadlineExceeded) && time.Since(begin) < patience; {
+		err = plane.Connect(context.Background()) // the service is started again
+	}
+	if err != nil {
 		t.Fatal(err)
 	}
 	return &agent.Node{Cfg: cfg, State: state, Plane: plane, Log: cfg.Log, Disks: c.Disks}

@@ -20,6 +20,7 @@ import (
 	"github.com/virtual-disk-array/vda/daemon"
 	"github.com/virtual-disk-array/vda/pki"
 	"github.com/virtual-disk-array/vda/program"
+	"github.com/virtual-disk-array/vda/reason"
 	"github.com/virtual-disk-array/vda/store"
 	"github.com/virtual-disk-array/vda/support"
 )
@@ -69,11 +70,22 @@ func TestSupportBundle(t *testing.T) {
 	down.stop()
 
 	file := filepath.Join(dir, "bundle.tar.gz")
-	var out, errs bytes.Buffer
 	args := []string{"support", "dump", "--file", file, "--addr-port", c.portal.Portal()}
-	exit := cli.Program().Run(t.Context(), program.Process{Args: args, Stdout: &out, Stderr: &errs})
-	if exit != 0 || out.String() != file+"\n" {
-		t.Fatalf("exit %d, %s%s", exit, out.String(), errs.String())
+	var out, errs bytes.Buffer
+	var files map[string]string
+	// A busy machine may keep a data plane from answering in time: then the bundle says so.
+	for late := true; late; {
+		out.Reset()
+		errs.Reset()
+		_ = os.Remove(file)
+		exit := cli.Program().Run(t.Context(), program.Process{Args: args, Stdout: &out, Stderr: &errs})
+		if exit != 0 || out.String() != file+"\n" {
+			t.Fatalf("exit %d, %s%s", exit, out.String(), errs.String())
+		}
+		files, late = unpack(t, file), false
+		for name, text := range files {
+			late = late || strings.Contains(name, "/data_plane/") && strings.HasSuffix(name, ".error") && strings.Contains(text, reason.NoAnswer)
+		}
 	}
 	if !strings.Contains(errs.String(), "vda_cli: note: dn/"+down.name+": ") {
 		t.Errorf("that a node is down is not said: %s", errs.String())
@@ -81,7 +93,6 @@ func TestSupportBundle(t *testing.T) {
 	if st, err := os.Stat(file); err != nil || st.Mode().Perm() != 0o600 {
 		t.Errorf("the file: %v, %v", st, err)
 	}
-	files := unpack(t, file)
 	for name, has := range map[string]string{
 		"client.txt":                                   "vda_cli ",
 		"status.json":                                  `"status_msg"`,
@@ -139,7 +150,7 @@ func TestSupportBundle(t *testing.T) {
 	errs.Reset()
 	none := filepath.Join(dir, "none.tar.gz")
 	args = []string{"support", "dump", "--file", none, "--addr-port", "127.0.0.1:1", "--timeout", "1s"}
-	exit = cli.Program().Run(t.Context(), program.Process{Args: args, Stdout: &out, Stderr: &errs})
+	exit := cli.Program().Run(t.Context(), program.Process{Args: args, Stdout: &out, Stderr: &errs})
 	if _, err := os.Stat(none); exit != 3 || !errors.Is(err, os.ErrNotExist) {
 		t.Errorf("without a portal: exit %d, %v, %s", exit, err, errs.String())
 	}

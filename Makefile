@@ -37,7 +37,7 @@ sandbox: build ## a whole cluster on this machine, proven with I/O, in a minute;
 	bin/vda_sandbox
 
 tutorial: dist ## the multi-server tutorial, every command, on ten hosts (root, Debian); DATA_PLANE= SPDK_TGT=
-	CI=$(CI) go test -tags e2e -count=1 -timeout 10m -v -run 'TestTutorial|TestLinuxHost|TestGettingStarted' ./test/e2e
+	CI=$(CI) go test -tags e2e -count=1 -timeout 20m -v -run 'TestTutorial|TestLinuxHost|TestGettingStarted' ./test/e2e
 
 # ROUNDS: how many faults, and how many power cuts; as many as a merge needs when empty.
 failover: dist ## a Linux host through ROUNDS= faults: fio with verification, all paths back; it finds its controllers (root, Debian); DATA_PLANE= SPDK_TGT=
@@ -45,19 +45,19 @@ failover: dist ## a Linux host through ROUNDS= faults: fio with verification, al
 	CI=$(CI) go test -tags e2e -count=1 -timeout 20m -v -run 'TestHostDiscovers' ./test/e2e
 
 mirror: dist ## deaths in the middle of conversions, moves and drains; a Linux host's fio through them (root, Debian); DATA_PLANE= SPDK_TGT=
-	go test -tags e2e -count=1 -timeout 15m -v -run 'TestDeathsInChanges' ./test/chaos
+	go test -tags e2e -count=1 -timeout 20m -v -run 'TestDeathsInChanges' ./test/chaos
 	CI=$(CI) go test -tags e2e -count=1 -timeout 20m -v -run 'TestMirroredArray' ./test/e2e
 
 csi: dist ## the CSI driver on loop devices, and on a Linux host's kernel: mounts, deaths of the primary and of the driver, copies, a restart (root, Debian)
-	go test -count=1 -timeout 10m -run 'TestFaults$$' ./test/csi -args -seeds 50
-	go test -tags e2e -count=1 -timeout 5m -v ./csi/linux
-	CI=$(CI) go test -tags e2e -count=1 -timeout 15m -v -run 'TestCSI$$' ./test/e2e
+	go test -count=1 -timeout 20m -run 'TestFaults$$' ./test/csi -args -seeds 50
+	go test -tags e2e -count=1 -timeout 20m -v ./csi/linux
+	CI=$(CI) go test -tags e2e -count=1 -timeout 20m -v -run 'TestCSI$$' ./test/e2e
 
 volumes: dist ## what a Linux host does with volumes: snapshots of ext4 and XFS, read-only mounts, growth under fio, clones (root, Debian)
-	CI=$(CI) go test -tags e2e -count=1 -timeout 15m -v -run 'TestVolumes$$' ./test/e2e
+	CI=$(CI) go test -tags e2e -count=1 -timeout 20m -v -run 'TestVolumes$$' ./test/e2e
 
 charts: ## the Helm charts and the examples for Kubernetes: lint, templates, and all of it against Kubernetes' types
-	go -C test/helm test -count=1 -timeout 10m ./...
+	go -C test/helm test -count=1 -timeout 20m ./...
 
 rounds: ## ROUNDS= (100) rounds of snapshot, writes, failover, rollback and comparison, the pause of snapshots, and what limits let through; SPDK_TGT= adds a cn and a dn on SPDK
 	SNAPSHOT_ROUNDS=$(or $(ROUNDS),100) go test -tags rounds ./agent/cn -run 'TestRounds|TestSnapshotPause|TestLimitFigures' -count=1 -v -timeout 60m
@@ -88,16 +88,16 @@ sim: ## the control plane, secured, in one process and fake time, faults by SEED
 	go test -count=1 -timeout 3h -v -run 'TestSeeds$$' ./sim -args -seeds $(SEEDS) $(if $(CHANGES),-changes) $(if $(VOLUMES),-volumes)
 
 move: build ## a dn and a cn move from vda_tgt to SPDK_TGT= and back under a host's load (root, Debian)
-	go test -tags e2e -count=1 -timeout 10m -v -run 'TestMoveBetweenDataPlanes' ./test/chaos
+	go test -tags e2e -count=1 -timeout 20m -v -run 'TestMoveBetweenDataPlanes' ./test/chaos
 
 upgrade: build ## a cluster of the programs that test/chaos/previous names becomes one of these, under a host's load (root, Debian)
-	go test -tags e2e -count=1 -timeout 10m -v -run 'TestUpgrade' ./test/chaos
+	go test -tags e2e -count=1 -timeout 20m -v -run 'TestUpgrade' ./test/chaos
 
 conformance: build ## JSON-RPC and NVMe/TCP suite on vda_tgt, and on spdk_tgt with SPDK_TGT=; DATA_PLANE= for one of them
-	go test -count=1 -timeout 10m ./test/conformance/...
+	go test -count=1 -timeout 20m ./test/conformance/...
 
 browser: build ## the portal's pages in Chromium: stories, accessibility, a failover; ARGS=-update draws docs/images again
-	CI=$(CI) go test -tags e2e -count=1 -timeout 10m -v -run 'TestPages' ./test/browser -args $(ARGS)
+	CI=$(CI) go test -tags e2e -count=1 -timeout 20m -v -run 'TestPages' ./test/browser -args $(ARGS)
 
 bench: build ## speed of the data plane into docs/performance.md; SPDK_TGT= and SPDK_PERF= compare with SPDK
 	go build -o bin/bench ./test/bench

@@ -140,10 +140,10 @@ unit() {
 # goroutine, one that compresses all the time, by code of others, and models of which the race
 # detector has time for a few seeds.
 plain() {
-  go test -count=1 -timeout 5m -run 'Alloc|TestQoSInAnyTenSeconds' ./bdev/... ./module/... ./nvmf/... | grep -v 'no test'
+  go test -count=1 -timeout 20m -run 'Alloc|TestQoSInAnyTenSeconds' ./bdev/... ./module/... ./nvmf/... | grep -v 'no test'
   [ "${PIPESTATUS[0]}" = 0 ] || return 1
-  go test -count=1 -timeout 10m -run 'TestManyArraysOnOneDeadNode' ./test/controlplane || return 1
-  go test -count=1 -timeout 15m ./module/mirror/core ./packaging/images ./blobstore/...
+  go test -count=1 -timeout 20m -run 'TestManyArraysOnOneDeadNode' ./test/controlplane || return 1
+  go test -count=1 -timeout 20m ./module/mirror/core ./packaging/images ./blobstore/...
 }
 # made TARGET: make of what the stage "programs" has built.
 made() { make --no-print-directory -o build -o dist "$@"; }
@@ -158,7 +158,7 @@ units() {
 }
 others() {
   if command -v rpm >/dev/null && command -v dpkg-deb >/dev/null && command -v systemd-analyze >/dev/null; then
-    stage "packages: deb, rpm, units" bash -c 'make --no-print-directory -o build packages && go test -tags e2e -count=1 -timeout 10m -v -skip "TestInstall$" ./test/packages'
+    stage "packages: deb, rpm, units" bash -c 'make --no-print-directory -o build packages && go test -tags e2e -count=1 -timeout 20m -v -skip "TestInstall$" ./test/packages'
   else
     unable "packages: deb, rpm, units" "needs dpkg-deb, rpm and systemd-analyze"
   fi
@@ -178,7 +178,7 @@ guests() {
     stage "failover: a Linux host's fio through it" made failover
     stage "csi: volumes on a Linux host" made csi
     stage "volumes: snapshots, growth and clones on a Linux host" made volumes
-    stage "chaos: a minute of faults, and one on a mirrored array; hung nodes, stalled monitors, snapshots; an upgrade" go test -tags e2e -count=1 -timeout 15m -v -run 'TestLedger|TestLegs|TestChaosShort|TestHung|TestSwitches|TestStalled|TestUpgrade' ./test/chaos
+    stage "chaos: a minute of faults, and one on a mirrored array; hung nodes, stalled monitors, snapshots; an upgrade" go test -tags e2e -count=1 -timeout 20m -v -run 'TestLedger|TestLegs|TestChaosShort|TestHung|TestSwitches|TestStalled|TestUpgrade' ./test/chaos
   else
     unable "tutorial, failover, chaos: hosts of namespaces, Linux NVMe/TCP" "needs root, Debian and QEMU"
   fi
@@ -189,7 +189,7 @@ stage "source" test/check.sh
 stage "programs" make --no-print-directory dist
 # On their own, as they print figures.
 stage "rounds: snapshot, writes, failover, rollback, comparison; pauses" make --no-print-directory rounds ROUNDS=5
-stage "scale: what a change costs in a larger cluster" go test -tags e2e -count=1 -timeout 10m -v -run TestCostOfAChange ./test/scale
+stage "scale: what a change costs in a larger cluster" go test -tags e2e -count=1 -timeout 20m -v -run TestCostOfAChange ./test/scale
 beside guests
 beside units
 beside others

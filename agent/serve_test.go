@@ -275,7 +275,8 @@ func TestTheLongestSyncIsTaken(t *testing.T) {
 	}
 	vds := (&apiv1.SyncDnRequest{}).ProtoReflect().Descriptor().Fields().ByName("vds").Number()
 	empty := protowire.AppendBytes(protowire.AppendTag(nil, vds, protowire.BytesType), nil)
-	if err := sync(bytes.Repeat(empty, 600_000)); status.Code(err) != codes.ResourceExhausted || !strings.Contains(err.Error(), "when decoded") {
+	if err := sync(bytes.Repeat(empty, 600_000)); status.Code(err) != codes.ResourceExhausted ||
+		!strings.Contains(err.Error(), "when decoded") {
 		t.Errorf("a sync of 600,000 empty vds: %v, want it refused", err)
 	}
 	conn.Close()
